@@ -1,0 +1,220 @@
+#!/usr/bin/env python3
+"""Time and memory of a whole encoder over the length of the audio.
+
+LaCT against SpeechBrain's Conformer with RelPosMHAXL and with RoPEMHA: equal
+width, depth and front end, forward pass and training step, in one run. Each
+measurement is a process of its own (its peak resident size is the encoder's)
+and the models take turns, so that a busy machine is busy for all.
+
+> python benchmarks/encoder_scaling.py [--seconds 5 10 30 60 300] [--repeat 3]
+
+Authors
+* speechbrain_lact contributors 2026
+"""
+
+import argparse
+import json
+import os
+import platform
+import resource
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+RESULTS = Path(__file__).parent / "results"
+MODELS = ("LaCT", "RelPosMHAXL", "RoPEMHA")
+MODES = ("forward", "training step")
+FRAMES_PER_SECOND = 100
+
+
+def build(model):
+    """Front end and encoder: two layers of width 256."""
+    import torch
+
+    from speechbrain_lact.lobes.models.convolution import ConvolutionFrontEnd
+    from speechbrain_lact.lobes.models.transformer.TransformerASR import (
+        TransformerASR,
+    )
+
+    torch.manual_seed(0)
+    front = ConvolutionFrontEnd(input_size=80, stride=4, channels=64)
+    lact = {}
+    if model == "LaCT":
+        lact = {"lact_chunk_size": 512, "lact_window": (32, 32)}
+    encoder = TransformerASR(
+        tgt_vocab=1000,
+        input_size=front.output_size,
+        d_model=256,
+        nhead=4,
+        num_encoder_layers=2,
+        num_decoder_layers=0,
+        d_ffn=1024,
+        dropout=0.0,
+        encoder_module="conformer",
+        attention_type=model,
+        normalize_before=True,
+        causal=False,
+        **lact,
+    )
+    return front, encoder
+
+
+def measure(model, mode, seconds, repeat):
+    """Least time of a pass and peak memory of this process."""
+    import torch
+
+    front, encoder = build(model)
+    feats = torch.randn(1, seconds * FRAMES_PER_SECOND, 80)
+    lengths = torch.ones(1)
+    parameters = [*front.parameters(), *encoder.parameters()]
+    optimizer = torch.optim.AdamW(parameters)
+
+    def forward():
+        src, src_lengths = front(feats, lengths)
+        return encoder(src, None, wav_len=src_lengths)[0]
+
+    def run():
+        if mode == "forward":
+            with torch.no_grad():
+                return forward()
+        optimizer.zero_grad()
+        forward().square().mean().backward()
+        return optimizer.step()
+
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    run()
+    times = []
+    for _ in range(repeat):
+        began = time.perf_counter()
+        run()
+        times.append(time.perf_counter() - began)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return {
+        "seconds": min(times),
+        "peak_MiB": (peak - before) / 1024,
+        "parameters": sum(p.numel() for p in parameters),
+    }
+
+
+def measure_apart(model, mode, seconds, repeat):
+    """`measure` in a process of its own; None if it ran out of memory."""
+    call = [sys.executable, __file__, "--one", model, mode, str(seconds)]
+    done = subprocess.run(
+        [*call, "--repeat", str(repeat)], capture_output=True, text=True
+    )
+    if done.returncode:
+        print(done.stderr[-500:], file=sys.stderr)
+        return None
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def run_all(durations, repeat, rounds):
+    """All measurements; the best of some rounds in which models take turns."""
+    best = {}
+    for mode in MODES:
+        for seconds in durations:
+            for _ in range(rounds):
+                for model in MODELS:
+                    found = measure_apart(model, mode, seconds, repeat)
+                    key = (model, mode, seconds)
+                    if found is None:
+                        continue
+                    if key in best and (
+                        best[key]["seconds"] < found["seconds"]
+                    ):
+                        continue
+                    best[key] = found
+            print(mode, seconds, "s done", file=sys.stderr, flush=True)
+    keys = ("model", "mode", "audio_seconds")
+    return [{**dict(zip(keys, k)), **v} for k, v in best.items()]
+
+
+def table(rows):
+    """Markdown: times, LaCT's speed over each peer's, and memory."""
+    found = {(r["model"], r["mode"], r["audio_seconds"]): r for r in rows}
+    lines = [
+        "| pass | audio | "
+        + " | ".join(f"{m} s" for m in MODELS)
+        + " | "
+        + " | ".join(f"LaCT speed / {m}" for m in MODELS[1:])
+        + " | "
+        + " | ".join(f"{m} MiB" for m in MODELS)
+        + " |",
+        "|" + " --- |" * 10,
+    ]
+    for mode in MODES:
+        for seconds in sorted({r["audio_seconds"] for r in rows}):
+            three = [found.get((m, mode, seconds)) for m in MODELS]
+            times = [f"{r['seconds']:.3f}" if r else "-" for r in three]
+            ratios = [
+                f"{r['seconds'] / three[0]['seconds']:.2f}" if r else "-"
+                for r in three[1:]
+            ]
+            memory = [f"{r['peak_MiB']:.0f}" if r else "-" for r in three]
+            cells = [mode, f"{seconds} s", *times, *ratios, *memory]
+            lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def plot(rows, path):
+    """Time and memory over audio length, both logarithmic."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(1, 2, figsize=(9, 3.8))
+    shown = (("seconds", "seconds per step"), ("peak_MiB", "peak MiB"))
+    for axis, (key, label) in zip(axes, shown):
+        for model in MODELS:
+            points = sorted(
+                (r["audio_seconds"], r[key])
+                for r in rows
+                if r["model"] == model and r["mode"] == MODES[1]
+            )
+            axis.plot(*zip(*points), "o-", label=model)
+        axis.set(xlabel="audio (s)", ylabel=label, xscale="log", yscale="log")
+        axis.grid(alpha=0.3)
+    axes[0].legend()
+    figure.suptitle("Training step of a whole encoder, equal size, 2 CPU cores")
+    figure.tight_layout()
+    figure.savefig(path, dpi=120)
+
+
+def main():
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument(
+        "--seconds", type=int, nargs="+", default=[5, 10, 30, 60, 300]
+    )
+    parser.add_argument("--repeat", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--one", nargs=3, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.one:
+        model, mode, seconds = options.one
+        print(json.dumps(measure(model, mode, int(seconds), options.repeat)))
+        return
+    import torch
+
+    rows = run_all(options.seconds, options.repeat, options.rounds)
+    git = ["git", "rev-parse", "--short", "HEAD"]
+    commit = subprocess.run(git, capture_output=True, text=True).stdout.strip()
+    RESULTS.mkdir(exist_ok=True)
+    about = {
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        "threads": torch.get_num_threads(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "commit": commit,
+    }
+    path = RESULTS / "encoder_scaling.json"
+    path.write_text(json.dumps({"about": about, "rows": rows}, indent=1))
+    path.with_suffix(".md").write_text(table(rows) + "\n")
+    plot(rows, path.with_suffix(".png"))
+    print(about, table(rows), sep="\n")
+
+
+if __name__ == "__main__":
+    main()

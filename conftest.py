@@ -1,0 +1,22 @@
+"""pytest settings shared by all tests.
+
+A test that takes a `device` gets the value of `--device` (default: cpu).
+"""
+
+from speechbrain.utils.importutils import LazyModule
+
+# hypothesis asks every module in sys.modules for its `__file__`. SpeechBrain's
+# lazy modules answer by importing what they stand for, which fails where an
+# optional package is missing (k2 among others): answer for them.
+LazyModule.__file__ = None
+
+
+def pytest_addoption(parser):
+    """Adds `--device`, e.g. `pytest --device=cuda`."""
+    parser.addoption("--device", action="store", default="cpu")
+
+
+def pytest_generate_tests(metafunc):
+    """Hands `--device` to every test with an argument of that name."""
+    if "device" in metafunc.fixturenames:
+        metafunc.parametrize("device", [metafunc.config.option.device])

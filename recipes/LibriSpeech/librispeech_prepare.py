@@ -1,0 +1,1069 @@
+"""Data preparation: SpeechBrain CSV files from LibriSpeech, from anything laid
+out as LibriSpeech is, or from JSON-lines manifests.
+
+Every utterance knows its session (in LibriSpeech: one chapter read by one
+speaker) and its position there, so that a recipe can carry a state from one
+utterance to the next.
+
+A file that cannot be used is reported on one line, skipped and counted. A
+split of which nothing is left is an error.
+
+Download: http://www.openslr.org/12 (LibriSpeech) and
+http://www.openslr.org/31 (mini LibriSpeech)
+
+Authors
+ * speechbrain_lact contributors 2026
+"""
+
+import csv
+import dataclasses
+import gzip
+import http.client
+import json
+import os
+import re
+import shutil
+import socket
+import tarfile
+import unicodedata
+import zlib
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+
+import soundfile
+from tqdm import tqdm
+
+from speechbrain.utils.data_utils import download_file
+from speechbrain.utils.logger import get_logger
+
+logger = get_logger(__name__)
+
+SAMPLE_RATE = 16000
+COLUMNS = ["ID", "duration", "wav", "spk_id", "session", "position", "wrd"]
+OPTIONAL_COLUMNS = ["domain", "snr"]  # of manifests, where a line has them
+AUDIO_ENDINGS = (".flac", ".wav")  # the first is taken where both are there
+TRANSCRIPT_ENDING = ".trans.txt"
+
+RECORD_FILE = "librispeech_prepare.json"
+RECORD_VERSION = 1  # raise it when the same input gives other CSV files
+
+LIBRISPEECH_SPLITS = (
+    "train-clean-100",
+    "train-clean-360",
+    "train-other-500",
+    "dev-clean",
+    "dev-other",
+    "test-clean",
+    "test-other",
+)
+MINI_SPLITS = ("train-clean-5", "dev-clean-2")
+MINI_URL = "https://www.openslr.org/resources/31"
+DOWNLOAD_TIMEOUT = 60.0  # seconds without a byte
+
+# SpeechBrain's CSV reader takes this for a variable to be replaced.
+CSV_VARIABLE = re.compile(r"\$(?=[\w.])")
+
+
+@dataclasses.dataclass
+class Utterance:
+    """One line of a CSV file in the making.
+
+    Arguments
+    ---------
+    name : str
+        Its name in the source; the ID is made from it.
+    source : str
+        The split or manifest it comes from.
+    spk_id : str
+        Speaker.
+    session : str
+        Session: utterances that follow each other in one voice.
+    order : list or int
+        What utterances of one session are sorted by.
+    wav : str
+        Absolute path of the audio file.
+    wrd : str
+        Normalised text.
+    where : str
+        'file:line' the text comes from.
+    extra : dict
+        Values of optional columns.
+    duration : float
+        Seconds, once the header has been read.
+    """
+
+    name: str
+    source: str
+    spk_id: str
+    session: str
+    order: object
+    wav: str
+    wrd: str
+    where: str
+    extra: dict = dataclasses.field(default_factory=dict)
+    duration: float = 0.0
+
+
+class Skipped:
+    """Reports what is left out, one line each, and counts it by kind.
+
+    Example
+    -------
+    >>> skipped = Skipped()
+    >>> skipped.add("corrupt", "1-2-0003.flac", "Format not recognised.")
+    >>> str(skipped)
+    '1 skipped (1 corrupt)'
+    """
+
+    def __init__(self):
+        self.counts = Counter()
+
+    def add(self, kind, where, why):
+        """Reports one thing that is skipped.
+
+        Arguments
+        ---------
+        kind : str
+            Short name under which it is counted.
+        where : str
+            The file (and line).
+        why : str
+            What is wrong, for a person to read.
+        """
+        self.counts[kind] += 1
+        logger.warning("Skipped %s: %s: %s", where, kind, why)
+
+    def __str__(self):
+        total = sum(self.counts.values())
+        if not total:
+            return "0 skipped"
+        kinds = ", ".join(
+            f"{count} {kind}" for kind, count in self.counts.most_common()
+        )
+        return f"{total} skipped ({kinds})"
+
+
+def prepare_librispeech(
+    data_folder,
+    train_splits,
+    dev_splits,
+    test_splits,
+    save_folder,
+    min_duration=0.1,
+    max_duration=120.0,
+    skip_prep=False,
+    download=None,
+):
+    """Prepares the CSV files of a corpus laid out as LibriSpeech is:
+    `SPLIT/SPEAKER/CHAPTER/` with `.flac` or `.wav` files (16 kHz, mono) and
+    `*.trans.txt` files of lines `UTTERANCE WORDS ...`.
+
+    The training splits are merged in `train.csv`; each other split gets a file
+    of its name. Lines are sorted by session and position, and positions count
+    the utterances of a session that can be used. Where two training splits have a session of the same name, the
+    later one's is prefixed with its split. Nothing is done where the CSV files
+    were made from the same arguments and the same files.
+
+    Arguments
+    ---------
+    data_folder : str
+        The folder with the splits.
+    train_splits : list
+        Names of the training splits, e.g. ['train-clean-100'].
+    dev_splits : list
+        Names of the validation splits.
+    test_splits : list
+        Names of the test splits.
+    save_folder : str
+        Where the CSV files go.
+    min_duration : float
+        Shorter utterances are skipped (seconds).
+    max_duration : float
+        Longer utterances are skipped (seconds).
+    skip_prep : bool
+        If True, nothing is read or written: only the paths are returned.
+    download : bool, optional
+        If True, splits that are not there are fetched first
+        (see `download_librispeech`).
+
+    Returns
+    -------
+    csv_files : dict
+        Paths of the CSV files: `train` (str, None without training splits),
+        `valid` and `test` (lists of str, in the order of the splits).
+
+    Raises
+    ------
+    FileNotFoundError
+        If the folder or a split is missing.
+    ValueError
+        If an argument is wrong, or nothing in a split can be used.
+
+    Example
+    -------
+    >>> files = prepare_librispeech(
+    ...     "datasets/LibriSpeech",
+    ...     train_splits=["train-clean-100", "train-clean-360"],
+    ...     dev_splits=["dev-clean"],
+    ...     test_splits=["test-clean", "test-other"],
+    ...     save_folder="results",
+    ...     skip_prep=True,
+    ... )
+    >>> [os.path.basename(path) for path in files["test"]]
+    ['test-clean.csv', 'test-other.csv']
+    """
+    train, dev, test = map(_as_list, (train_splits, dev_splits, test_splits))
+    _check_split_names(train, dev, test)
+    _check_limits(min_duration, max_duration)
+    plan = {"train": train} if train else {}
+    plan.update({split: [split] for split in dev + test})
+    csv_files = _csv_files(save_folder, train, dev, test)
+    if skip_prep:
+        return csv_files
+
+    splits = list(dict.fromkeys(train + dev + test))
+    data_folder = os.path.abspath(os.path.expanduser(data_folder))
+    if download:
+        download_librispeech(data_folder, splits)
+    _check_folders(data_folder, splits)
+
+    listings = {s: _list_split(os.path.join(data_folder, s)) for s in splits}
+    sources = {
+        split: lambda skipped, split=split: _read_split(
+            os.path.join(data_folder, split), listings[split], skipped
+        )
+        for split in splits
+    }
+    arguments = {
+        "data_folder": data_folder,
+        "plan": plan,
+        "min_duration": min_duration,
+        "max_duration": max_duration,
+    }
+    listing = {split: _fingerprint(listings[split]) for split in splits}
+    _prepare(plan, sources, save_folder, arguments, listing)
+    return csv_files
+
+
+def prepare_manifests(
+    train_manifest,
+    valid_manifest,
+    test_manifest,
+    save_folder,
+    min_duration=0.1,
+    max_duration=120.0,
+    skip_prep=False,
+):
+    """Prepares the same CSV files from JSON-lines manifests: one JSON object a
+    line, with
+
+    - `audio_filepath`: absolute, or relative to the manifest;
+    - `text`: the words;
+    - `speaker`, `session`, `domain`, `snr`: optional.
+
+    Utterances of a session follow each other in the order of the lines.
+    Without a session it is the speaker; without a speaker either, every
+    utterance is a session of its own. `domain` and `snr` become columns if a
+    line of the manifest has them.
+
+    The training manifests are merged in `train.csv`; each other one gets a
+    file of its name, preceded by its folder's where two have the same name.
+
+    Arguments
+    ---------
+    train_manifest : str or list
+        Manifest (or manifests) for training.
+    valid_manifest : str or list
+        Manifest (or manifests) for validation.
+    test_manifest : str or list
+        Manifest (or manifests) for testing.
+    save_folder : str
+        Where the CSV files go.
+    min_duration : float
+        Shorter utterances are skipped (seconds).
+    max_duration : float
+        Longer utterances are skipped (seconds).
+    skip_prep : bool
+        If True, nothing is read or written: only the paths are returned.
+
+    Returns
+    -------
+    csv_files : dict
+        As of `prepare_librispeech`.
+
+    Raises
+    ------
+    FileNotFoundError
+        If a manifest is missing.
+    ValueError
+        If no manifest is given, or nothing in one can be used.
+
+    Example
+    -------
+    >>> files = prepare_manifests(
+    ...     "train.jsonl",
+    ...     "valid.jsonl",
+    ...     ["clean/test.jsonl", "noisy/test.jsonl"],
+    ...     save_folder="results",
+    ...     skip_prep=True,
+    ... )
+    >>> [os.path.basename(path) for path in files["test"]]
+    ['test.csv', 'noisy-test.csv']
+    """
+    train, valid, test = (
+        [os.path.abspath(os.path.expanduser(path)) for path in _as_list(given)]
+        for given in (train_manifest, valid_manifest, test_manifest)
+    )
+    if not train + valid + test:
+        raise ValueError(
+            "No manifest is given: set train_manifest, valid_manifest or "
+            "test_manifest to a file of JSON lines."
+        )
+    _check_limits(min_duration, max_duration)
+    names = _manifest_names(valid + test)
+    plan = {"train": train} if train else {}
+    plan.update({names[path]: [path] for path in valid + test})
+    csv_files = _csv_files(
+        save_folder,
+        train,
+        *([names[p] for p in part] for part in (valid, test)),
+    )
+    if skip_prep:
+        return csv_files
+
+    manifests = list(dict.fromkeys(train + valid + test))
+    _check_manifests(manifests)
+    contents = {path: _parse_manifest(path) for path in manifests}
+    labels = _manifest_names(manifests)
+    sources = {
+        path: lambda skipped, path=path: _read_manifest(
+            path, labels[path], contents[path], skipped
+        )
+        for path in manifests
+    }
+    arguments = {
+        "plan": plan,
+        "min_duration": min_duration,
+        "max_duration": max_duration,
+    }
+    listing = {
+        path: _fingerprint_of(
+            [path]
+            + [line["wav"] for _, line in contents[path] if "wav" in line]
+        )
+        for path in manifests
+    }
+    _prepare(plan, sources, save_folder, arguments, listing)
+    return csv_files
+
+
+def normalise_text(text):
+    """The form in which words are trained on and scored: Unicode NFC, upper
+    case, single spaces. A dollar sign stands apart from what follows it, for
+    SpeechBrain's CSV reader would take the two for a variable.
+
+    Arguments
+    ---------
+    text : str
+        Words as they stand in the corpus.
+
+    Returns
+    -------
+    text : str
+        The same words, normalised. Normalising it again changes nothing.
+
+    Example
+    -------
+    >>> normalise_text("  It's  five\\to'clock ")
+    "IT'S FIVE O'CLOCK"
+    >>> normalise_text("for $5")
+    'FOR $ 5'
+    """
+    text = unicodedata.normalize("NFC", text.upper())
+    return " ".join(CSV_VARIABLE.sub("$ ", text).split())
+
+
+def download_librispeech(data_folder, splits):
+    """Fetches splits of LibriSpeech (through torchaudio) or mini LibriSpeech
+    (`train-clean-5`, `dev-clean-2`) that are not in the folder yet. A split
+    appears there whole or not at all.
+
+    Arguments
+    ---------
+    data_folder : str
+        Where the splits go; made if it is not there.
+    splits : list
+        Names of the splits.
+
+    Raises
+    ------
+    ValueError
+        If a split is neither there nor one of the two corpora's.
+    ConnectionError
+        If a split cannot be fetched or unpacked.
+
+    Example
+    -------
+    >>> download_librispeech("datasets", ["train-clean-7"])
+    Traceback (most recent call last):
+    ...
+    ValueError: Cannot download the split 'train-clean-7': known are ...
+    """
+    data_folder = os.path.abspath(os.path.expanduser(data_folder))
+    missing = [
+        split
+        for split in dict.fromkeys(_as_list(splits))
+        if not os.path.isdir(os.path.join(data_folder, split))
+    ]
+    known = LIBRISPEECH_SPLITS + MINI_SPLITS
+    for split in missing:
+        if split not in known:
+            raise ValueError(
+                f"Cannot download the split {split!r}: known are "
+                f"{', '.join(known)}."
+            )
+    if not missing:
+        return
+
+    staging = os.path.join(data_folder, ".download")
+    timeout = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(DOWNLOAD_TIMEOUT)
+    try:
+        os.makedirs(staging, exist_ok=True)
+        for split in missing:
+            _download_split(split, staging, data_folder)
+    finally:
+        socket.setdefaulttimeout(timeout)
+    shutil.rmtree(staging)
+
+
+def _download_split(split, staging, data_folder):
+    """Fetches and unpacks one split in `staging`, then moves it in place."""
+    archive = os.path.join(staging, split + ".tar.gz")
+    unpacked = os.path.join(staging, "LibriSpeech")
+    shutil.rmtree(unpacked, ignore_errors=True)  # of a killed run
+    logger.info("Downloading %s to %s", split, data_folder)
+    try:
+        if split in MINI_SPLITS:
+            if not os.path.isfile(archive):
+                part = archive + ".part"
+                url = f"{MINI_URL}/{split}.tar.gz"
+                download_file(url, part, replace_existing=True)
+                os.replace(part, archive)
+            with tarfile.open(archive) as tar:
+                safe = hasattr(tarfile, "data_filter")
+                tar.extractall(staging, **({"filter": "data"} if safe else {}))
+        else:
+            from torchaudio.datasets import LIBRISPEECH
+
+            LIBRISPEECH(staging, url=split, download=True)
+        os.replace(
+            os.path.join(unpacked, split), os.path.join(data_folder, split)
+        )
+        os.remove(archive)
+    except (
+        EOFError,
+        OSError,
+        RuntimeError,
+        http.client.HTTPException,
+        tarfile.TarError,
+        zlib.error,
+    ) as error:
+        broken = (EOFError, gzip.BadGzipFile, tarfile.TarError, zlib.error)
+        if isinstance(error, broken):
+            os.remove(archive)  # the next run fetches it again
+        raise ConnectionError(
+            f"Could not download the split {split!r} to {data_folder!r}: "
+            f"{type(error).__name__}: {error}. Check the network and the free "
+            "space on the disk and start again, or unpack the split there by "
+            "hand (openslr.org/12; mini LibriSpeech: openslr.org/31)."
+        ) from None
+
+
+# Arguments
+
+
+def _as_list(value):
+    """None, one name or several: always a list, each name once."""
+    if value is None:
+        return []
+    if isinstance(value, (str, os.PathLike)):
+        value = [value]
+    return list(dict.fromkeys(str(item) for item in value))
+
+
+def _check_limits(min_duration, max_duration):
+    """Limits of the duration in seconds."""
+    if not 0 <= min_duration < max_duration:
+        raise ValueError(
+            "min_duration and max_duration must be seconds with 0 <= "
+            f"min_duration < max_duration, not {min_duration} and "
+            f"{max_duration}."
+        )
+
+
+def _check_split_names(train, dev, test):
+    """A split's name is a folder's and a CSV file's; `train` is taken."""
+    if not train + dev + test:
+        raise ValueError(
+            "No split is given: name at least one in train_splits, "
+            "dev_splits or test_splits."
+        )
+    for split in train + dev + test:
+        if os.path.basename(split) != split or split in ("", ".", ".."):
+            raise ValueError(
+                f"The split {split!r} is not the name of a folder in "
+                "data_folder (a plain name, e.g. 'dev-clean')."
+            )
+    if train and "train" in dev + test:
+        raise ValueError(
+            "A dev or test split cannot be called 'train' beside training "
+            "splits: those are merged in train.csv. Rename its folder."
+        )
+
+
+def _csv_files(save_folder, train, valid, test):
+    """What the `prepare_*` functions return."""
+
+    def path(name):
+        return os.path.join(save_folder, name + ".csv")
+
+    return {
+        "train": path("train") if train else None,
+        "valid": [path(name) for name in valid],
+        "test": [path(name) for name in test],
+    }
+
+
+def _manifest_names(paths):
+    """A CSV name for each manifest that is not for training."""
+    names = {}
+    for path in dict.fromkeys(paths):
+        folder, file_name = os.path.split(path)
+        stem = os.path.splitext(file_name)[0]
+        wanted = [stem, f"{os.path.basename(folder)}-{stem}"]
+        names[path] = _first_free(wanted, {"train", *names.values()})
+    return names
+
+
+def _first_free(names, taken):
+    """The first name not taken, the last one numbered if all are."""
+    for name in names:
+        if name not in taken:
+            return name
+    number = 2
+    while f"{names[-1]}-{number}" in taken:
+        number += 1
+    return f"{names[-1]}-{number}"
+
+
+def _folder_content(folder, at_most=12):
+    """The first entries of a folder, to be named in a message."""
+    try:
+        names = sorted(n for n in os.listdir(folder) if n[0] != ".")
+    except OSError as error:
+        return f"not readable: {error.strerror}"
+    more = f" and {len(names) - at_most} more" if len(names) > at_most else ""
+    return (", ".join(names[:at_most]) + more) or "nothing"
+
+
+def _check_folders(data_folder, splits):
+    """Raises one error that says which folder is missing and what is there."""
+    if not os.path.isdir(data_folder):
+        parent = os.path.dirname(data_folder)
+        while not os.path.isdir(parent):
+            parent = os.path.dirname(parent)
+        raise FileNotFoundError(
+            f"There is no data folder at {data_folder!r} ({parent!r} holds: "
+            f"{_folder_content(parent)}). Set data_folder to the folder that "
+            f"holds {', '.join(splits)}, or download LibriSpeech (download: "
+            "True)."
+        )
+    missing = [
+        split
+        for split in splits
+        if not os.path.isdir(os.path.join(data_folder, split))
+    ]
+    if not missing:
+        return
+    inner = os.path.join(data_folder, "LibriSpeech")
+    if all(os.path.isdir(os.path.join(inner, split)) for split in splits):
+        advice = f"Set data_folder to {inner!r}, which has them."
+    else:
+        advice = (
+            "Name splits that are there (train_splits, dev_splits, "
+            "test_splits), or download those of LibriSpeech (download: True)."
+        )
+    raise FileNotFoundError(
+        f"The data folder {data_folder!r} has no split "
+        f"{', '.join(map(repr, missing))} (it holds: "
+        f"{_folder_content(data_folder)}). {advice}"
+    )
+
+
+def _check_manifests(paths):
+    """Raises one error that names the missing manifests."""
+    missing = [path for path in paths if not os.path.isfile(path)]
+    if missing:
+        folder = os.path.dirname(missing[0])
+        raise FileNotFoundError(
+            f"There is no manifest at {', '.join(map(repr, missing))} "
+            f"({folder!r} holds: {_folder_content(folder)}). Set "
+            "train_manifest, valid_manifest and test_manifest to files of "
+            "JSON lines."
+        )
+
+
+# LibriSpeech's layout
+
+
+def _list_split(folder):
+    """Files of a split, by folder: [(path, sorted names)]. Nothing is deeper
+    than SPEAKER/CHAPTER."""
+    listing = []
+    for path, folders, names in os.walk(folder, followlinks=True):
+        depth = os.path.relpath(path, folder).count(os.sep)
+        if path != folder and depth >= 1:
+            folders.clear()
+        folders.sort()
+        names = sorted(
+            name
+            for name in names
+            if name[0] != "."
+            and name.lower().endswith(AUDIO_ENDINGS + (TRANSCRIPT_ENDING,))
+        )
+        if names:
+            listing.append((path, names))
+    return listing
+
+
+def _read_split(folder, listing, skipped):
+    """The utterances of a split, audio and transcripts matched."""
+    utterances = []
+    for chapter, names in _progress(listing, f"Reading {folder}", "chapters"):
+        parts = os.path.relpath(chapter, folder).split(os.sep)
+        if len(parts) != 2:
+            for name in names:
+                skipped.add(
+                    "misplaced",
+                    os.path.join(chapter, name),
+                    "not in SPLIT/SPEAKER/CHAPTER",
+                )
+            continue
+        audio = _chapter_audio(chapter, names, skipped)
+        texts = _chapter_texts(chapter, names, skipped)
+        for name in sorted(audio.keys() - texts.keys()):
+            skipped.add(
+                "without transcript",
+                audio[name],
+                f"no line of a *{TRANSCRIPT_ENDING} beside it begins with "
+                f"{name}",
+            )
+        for name, (text, where) in texts.items():
+            if name not in audio:
+                skipped.add(
+                    "without audio", where, f"{name} has no .flac or .wav"
+                )
+            elif not text:
+                skipped.add("without words", where, f"{name} has no words")
+            else:
+                utterances.append(
+                    Utterance(
+                        name=name,
+                        source=os.path.basename(folder),
+                        spk_id=parts[0],
+                        session="-".join(parts),
+                        order=_natural(name),
+                        wav=audio[name],
+                        wrd=text,
+                        where=where,
+                    )
+                )
+    return utterances
+
+
+def _chapter_audio(chapter, names, skipped):
+    """{utterance: path of its audio}."""
+    audio = {}
+    for ending in AUDIO_ENDINGS:
+        for name in names:
+            stem, found = os.path.splitext(name)
+            if found.lower() != ending:
+                continue
+            path = os.path.join(chapter, name)
+            if stem in audio:
+                skipped.add(
+                    "duplicate",
+                    path,
+                    f"{os.path.basename(audio[stem])} is taken",
+                )
+            else:
+                audio[stem] = path
+    return audio
+
+
+def _chapter_texts(chapter, names, skipped):
+    """{utterance: (normalised text, 'file:line')}."""
+    texts = {}
+    for name in names:
+        if not name.lower().endswith(TRANSCRIPT_ENDING):
+            continue
+        path = os.path.join(chapter, name)
+        for where, line in _lines(path, skipped):
+            if not line.strip():
+                continue
+            utterance, _, text = line.strip().partition(" ")
+            if utterance in texts:
+                skipped.add("duplicate", where, f"{utterance} is there twice")
+            else:
+                texts[utterance] = (normalise_text(text), where)
+    return texts
+
+
+def _lines(path, skipped):
+    """Yields ('file:line', text) of a UTF-8 file, bad lines skipped."""
+    try:
+        with open(path, "rb") as file:
+            lines = file.read().split(b"\n")
+    except OSError as error:
+        skipped.add("unreadable", path, error.strerror)
+        return
+    for number, line in enumerate(lines, 1):
+        try:
+            yield (
+                f"{path}:{number}",
+                line.decode("utf-8-sig").replace("\t", " "),
+            )
+        except UnicodeDecodeError:
+            skipped.add("malformed", f"{path}:{number}", "not UTF-8")
+
+
+def _natural(name):
+    """A sort key that puts 1-2-10 behind 1-2-9."""
+    parts = re.split(r"([0-9]+)", name)
+    return [int(p) if i % 2 else p for i, p in enumerate(parts)]
+
+
+# Manifests
+
+
+def _parse_manifest(path):
+    """The lines of a manifest: [(number, object)]. An object that cannot be
+    used is {"error": (kind, why)}."""
+    folder = os.path.dirname(path)
+    parsed = []
+    with open(path, "rb") as file:
+        for number, line in enumerate(file, 1):
+            if line.strip():
+                parsed.append((number, _parse_line(line, folder)))
+    return parsed
+
+
+def _parse_line(line, folder):
+    """One line of a manifest, checked."""
+
+    def malformed(why):
+        return {"error": ("malformed", why)}
+
+    try:
+        given = json.loads(line.decode("utf-8-sig"))
+    except (ValueError, RecursionError) as error:
+        return malformed(f"not a JSON object in UTF-8 ({error})")
+    if not isinstance(given, dict):
+        return malformed("not a JSON object")
+    for key in ("audio_filepath", "text"):
+        if not isinstance(given.get(key), str):
+            return malformed(f"{key!r} is missing or not a string")
+    if not given["audio_filepath"]:
+        return malformed("'audio_filepath' is empty")
+    if given.get("offset"):
+        return malformed(
+            "'offset' is not supported: cut the audio into one file an "
+            "utterance"
+        )
+    words = normalise_text(given["text"])
+    if not words:
+        return {"error": ("without words", "'text' is empty")}
+
+    result = {
+        "wav": os.path.abspath(
+            os.path.join(folder, os.path.expanduser(given["audio_filepath"]))
+        ),
+        "wrd": words,
+    }
+    for key in ("speaker", "session", *OPTIONAL_COLUMNS):
+        value = given.get(key)
+        if isinstance(value, (dict, list)):
+            return malformed(f"{key!r} is neither text nor a number")
+        if value is not None and value != "":
+            result[key] = str(value)
+    return result
+
+
+def _read_manifest(path, source, lines, skipped):
+    """The utterances of a manifest."""
+    utterances = []
+    for number, line in lines:
+        if "error" in line:
+            skipped.add(line["error"][0], f"{path}:{number}", line["error"][1])
+            continue
+        if not os.path.isfile(line["wav"]):
+            skipped.add(
+                "without audio", f"{path}:{number}", f"no file {line['wav']}"
+            )
+            continue
+        name = os.path.splitext(os.path.basename(line["wav"]))[0]
+        speaker = line.get("speaker")
+        session = line.get("session", speaker)
+        utterances.append(
+            Utterance(
+                name=name,
+                source=source,
+                spk_id=speaker or session or f"{name}-{number}",
+                session=session or f"{name}-{number}",
+                order=number,
+                wav=line["wav"],
+                wrd=line["wrd"],
+                where=f"{path}:{number}",
+                extra={k: line[k] for k in OPTIONAL_COLUMNS if k in line},
+            )
+        )
+    return utterances
+
+
+# From utterances to CSV files
+
+
+def _prepare(plan, sources, save_folder, arguments, listing):
+    """Makes the CSV files, unless they were made from the same before.
+
+    Arguments
+    ---------
+    plan : dict
+        For each CSV file (without `.csv`) the sources that go in.
+    sources : dict
+        For each source a function that takes a `Skipped` and returns its
+        utterances.
+    save_folder : str
+        Where the CSV files go.
+    arguments : dict
+        What the user asked for (JSON).
+    listing : dict
+        Fingerprint of the files of each source (JSON).
+    """
+    record = {
+        "version": RECORD_VERSION,
+        "arguments": arguments,
+        "listing": listing,
+    }
+    record_file = os.path.join(save_folder, RECORD_FILE)
+    old = _read_record(record_file)
+    paths = {name: os.path.join(save_folder, name + ".csv") for name in plan}
+    if {key: old.get(key) for key in record} == record and all(
+        map(os.path.isfile, paths.values())
+    ):
+        for name, summary in old["summary"].items():
+            logger.info("%s.csv is up to date: %s", name, summary)
+        return
+
+    limits = arguments["min_duration"], arguments["max_duration"]
+    read = {}  # a source can go into two files
+    tables, record["summary"] = {}, {}
+    for name, parts in plan.items():
+        total = Skipped()
+        utterances = []
+        for part in parts:
+            if part not in read:
+                read[part] = _usable(part, sources[part], limits)
+            good, skipped = read[part]
+            utterances += [dataclasses.replace(u) for u in good]
+            total.counts.update(skipped.counts)
+        tables[name] = _rows(utterances)
+        hours = sum(u.duration for u in utterances) / 3600
+        summary = f"{len(utterances)} utterances ({hours:.2f} h), {total}"
+        record["summary"][name] = summary
+
+    os.makedirs(save_folder, exist_ok=True)
+    if os.path.exists(record_file):
+        os.remove(record_file)  # a kill from here on: made anew the next time
+    for name, rows in tables.items():
+        _write(paths[name], lambda f, rows=rows: csv.writer(f).writerows(rows))
+        logger.info("%s.csv: %s", name, record["summary"][name])
+    _write(record_file, lambda file: json.dump(record, file, indent=1))
+
+
+def _read_record(path):
+    """What is known of the CSV files there: {} if nothing."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            record = json.load(file)
+    except (OSError, ValueError):
+        return {}
+    return record if isinstance(record, dict) else {}
+
+
+def _usable(name, read, limits):
+    """The utterances of a source that can be used, and what was skipped."""
+    skipped = Skipped()
+    utterances = read(skipped)
+    good = []
+    with ThreadPoolExecutor(min(16, 4 * (os.cpu_count() or 1))) as pool:
+        try:
+            checks = pool.map(lambda u: _check(u, *limits), utterances)
+            checks = _progress(
+                checks, f"Headers of {name}", "files", len(utterances)
+            )
+            for problem, utterance in zip(checks, utterances):
+                if problem is None:
+                    good.append(utterance)
+                else:
+                    kind, why = problem
+                    place = "where" if kind == "malformed" else "wav"
+                    place = _printable(getattr(utterance, place))
+                    skipped.add(kind, place, why)
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    if not good:
+        raise ValueError(
+            f"Nothing in {name!r} can be used: {skipped}. Expected are "
+            f"{SAMPLE_RATE} Hz mono .flac or .wav files with their words, in "
+            "SPLIT/SPEAKER/CHAPTER beside a *.trans.txt or named by the "
+            "lines of a manifest."
+        )
+    return good, skipped
+
+
+def _check(utterance, min_duration, max_duration):
+    """Reads the header, sets the duration, returns None or (kind, why)."""
+    path = utterance.wav
+    try:
+        if os.path.getsize(path) == 0:
+            return "empty", "0 bytes"
+        info = soundfile.info(path)
+    except OSError as error:
+        return "unreadable", error.strerror
+    except RuntimeError as error:
+        return "corrupt", str(error).rpartition(": ")[2]
+    if info.samplerate != SAMPLE_RATE:
+        return (
+            "of another sample rate",
+            f"{info.samplerate} Hz, not {SAMPLE_RATE} Hz: resample it first",
+        )
+    if info.channels != 1:
+        # SpeechBrain's read_audio does not mix channels down.
+        return "not mono", f"{info.channels} channels: mix them down first"
+    if info.frames == 0:
+        return "empty", "no samples"
+    if not 0 < info.frames < 2**62:
+        return "corrupt", "its header does not say how long it is"
+    utterance.duration = info.frames / info.samplerate
+    if utterance.duration < min_duration:
+        return (
+            "too short",
+            f"{utterance.duration:g} s, min_duration is {min_duration:g} s",
+        )
+    if utterance.duration > max_duration:
+        return (
+            "too long",
+            f"{utterance.duration:g} s, max_duration is {max_duration:g} s",
+        )
+    return _unwritable(utterance)
+
+
+def _unwritable(utterance):
+    """What a CSV file that SpeechBrain can read cannot hold."""
+    u = utterance
+    values = {"wav": u.wav, "spk_id": u.spk_id, "session": u.session}
+    for key, value in {**values, "wrd": u.wrd, **u.extra}.items():
+        if "\0" in value:
+            return "malformed", f"a zero byte in {key}"
+        if CSV_VARIABLE.search(value):
+            return "malformed", f"a dollar sign in {key}"
+        try:
+            value.encode("utf-8")
+        except UnicodeEncodeError:
+            return "malformed", f"characters in {key} that are not UTF-8"
+    return None
+
+
+def _printable(path):
+    """A path as text, whatever bytes are in it."""
+    return path.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def _rows(utterances):
+    """The lines of a CSV file, header first."""
+    owner, names = {}, {}
+    for u in utterances:
+        # Two merged splits may use the same name for different sessions.
+        if owner.setdefault(u.session, u.source) != u.source:
+            u.session = f"{u.source}-{u.session}"
+            owner[u.session] = u.source
+        name = _first_free([u.name, f"{u.session}-{u.name}"], names)
+        names[name] = u
+
+    present = {column for u in utterances for column in u.extra}
+    extra = [column for column in OPTIONAL_COLUMNS if column in present]
+    position = Counter()
+    rows = [COLUMNS + extra]
+    for name, u in sorted(
+        names.items(), key=lambda item: (item[1].session, item[1].order)
+    ):
+        rows.append(
+            [name, f"{u.duration:.6f}", u.wav, u.spk_id, u.session]
+            + [position[u.session], u.wrd]
+            + [u.extra.get(column, "") for column in extra]
+        )
+        position[u.session] += 1
+    return rows
+
+
+def _write(path, write):
+    """Writes a file whole or not at all."""
+    part = f"{path}.{os.getpid()}.part"
+    try:
+        with open(part, "w", newline="", encoding="utf-8") as file:
+            write(file)
+        os.replace(part, path)
+    except OSError as error:
+        raise OSError(
+            error.errno, f"Cannot write: {error.strerror}", path
+        ) from None
+    finally:
+        if os.path.exists(part):
+            os.remove(part)
+
+
+def _fingerprint(listing):
+    """Fingerprint of what `_list_split` returned."""
+    return _fingerprint_of(
+        [os.path.join(path, name) for path, names in listing for name in names]
+    )
+
+
+def _fingerprint_of(paths):
+    """A cheap mark of a set of files: how many, how large, how new."""
+    count = size = newest = 0
+    for path in _progress(paths, "Looking at the files", "files"):
+        count += 1
+        try:
+            stat = os.stat(path)
+        except OSError:
+            continue
+        size += stat.st_size
+        newest = max(newest, stat.st_mtime_ns)
+    return {"files": count, "bytes": size, "newest": newest}
+
+
+def _progress(iterable, what, unit, total=None):
+    """A progress bar that shows itself when the work takes a while."""
+    return tqdm(
+        iterable,
+        desc=what,
+        total=total,
+        unit=f" {unit}",
+        delay=2,
+        mininterval=1,
+        leave=False,
+    )

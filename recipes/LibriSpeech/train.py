@@ -1,0 +1,724 @@
+#!/usr/bin/env python3
+"""Recipe for training a CTC recogniser on LibriSpeech or data laid out like
+it, with a LaCT encoder or one of SpeechBrain's.
+
+To run this recipe, do the following:
+> python recipes/LibriSpeech/train.py hparams/lact_ctc.yaml \
+    --data_folder /path/to/LibriSpeech
+
+Without data it makes a small corpus (recipes/MiniSpeech) and trains on that.
+
+Authors
+* speechbrain_lact contributors 2026
+"""
+
+import json
+import math
+import resource
+import sys
+import time
+from pathlib import Path
+
+import sentencepiece
+import torch
+from hyperpyyaml import load_hyperpyyaml, resolve_references
+from ruamel.yaml import YAML
+
+import speechbrain as sb
+from speechbrain.dataio.batch import PaddedBatch
+from speechbrain.dataio.dataset import DynamicItemDataset
+from speechbrain.tokenizers.SentencePiece import SentencePiece
+from speechbrain.utils.distributed import if_main_process, run_on_main
+from speechbrain.utils.logger import get_logger
+from speechbrain_lact.lobes.models.transformer.LaCT import LaCTEncoderState
+from speechbrain_lact.nnet.lact import LaCT
+from speechbrain_lact.processing.sessions import (
+    SessionBatchSampler,
+    SessionStates,
+)
+
+HERE = Path(__file__).resolve().parent
+MINI = HERE.parents[1] / "hparams" / "mini.yaml"
+MINI_HOURS = 20
+MEMORIES = ("carried", "reset", "other", "frozen", "none")
+
+logger = get_logger(__name__)
+
+
+class ASR(sb.Brain):
+    """Trains with the memory carried over sessions and tests what it does."""
+
+    def prepare(self, tokenizer):
+        """Sets what SpeechBrain's constructor does not know."""
+        self.tokenizer = tokenizer
+        encoder = self.modules.Transformer
+        self.has_memory = getattr(encoder, "has_lact", False)
+        self.memory = "carried" if self.has_memory else "none"
+        self.bad_files, self.history, self.searcher = set(), [], None
+        if self.has_memory:
+            self.states = SessionStates(encoder, LaCTEncoderState)
+            self.checkpointer.add_recoverable("states", self.states)
+
+    def fit_batch(self, batch):
+        """Skips a batch of which no file could be read."""
+        self.bad_files.update(batch.bad)
+        if batch.empty:
+            return torch.zeros(())
+        return super().fit_batch(batch)
+
+    def evaluate_batch(self, batch, stage):
+        """As `fit_batch`."""
+        self.bad_files.update(batch.bad)
+        if batch.empty:
+            return torch.zeros(())
+        return super().evaluate_batch(batch, stage)
+
+    def compute_forward(self, batch, stage):
+        """Log-probabilities of the tokens [B, T, V] and lengths [B]."""
+        batch = batch.to(self.device)
+        wavs, lengths = batch.sig
+        train = stage == sb.Stage.TRAIN
+        if train and self.hparams.speed_perturb is not None:
+            wavs = self.hparams.speed_perturb(wavs)
+        began = time.perf_counter()
+        feats, lengths = self.hparams.compute_features(wavs, lengths)
+        feats = self.modules.normalize(
+            feats, lengths, epoch=self.hparams.epoch_counter.current
+        )
+        if train and self.hparams.feature_augment is not None:
+            feats, lengths = self.hparams.feature_augment(feats, lengths)
+        src, lengths = self.modules.CNN(feats, lengths)
+        encoded = self.encode(src, lengths, batch, train)
+        log_probs = self.modules.ctc_lin(encoded).float().log_softmax(-1)
+        self.seconds += time.perf_counter() - began
+        self.audio += float(batch.duration.sum())
+        return log_probs, lengths
+
+    def encode(self, src, lengths, batch, train):
+        """Encoder output under the kind of memory being tried."""
+        encoder = self.modules.Transformer
+        if self.memory == "none":
+            return encoder(src, None, wav_len=lengths)[0]
+        place = batch.session, [int(p) for p in batch.position]
+        if self.memory in ("reset", "frozen"):
+            state = self.states.module.initial_state(len(src))
+        else:
+            chance = self.hparams.reset_probability if train else 0.0
+            state = self.states.start(*place, reset_probability=chance)
+        encoded, _, after = encoder(src, None, wav_len=lengths, state=state)
+        self.updates += (after.updates - state.updates).tolist()
+        self.skipped += int((after.skipped - state.skipped).sum())
+        self.states.keep(*place, after)
+        if self.memory == "other":
+            state = self.other_voices(batch.spk_id, state)
+            encoded = encoder(src, None, wav_len=lengths, state=state)[0]
+        return encoded
+
+    def other_voices(self, speakers, state):
+        """For each row the latest state of another speaker.
+
+        A voice met for the first time reads a memory of the batches before;
+        with nobody else heard yet, its own.
+        """
+        for row, speaker in enumerate(speakers):
+            self.bank[speaker] = state.index([row])
+        rows = []
+        for row, speaker in enumerate(speakers):
+            others = [s for s in self.bank if s != speaker]
+            known = [s for s in others if int(self.bank[s].updates) > 0]
+            rows.append(
+                self.bank[known[row % len(known)]]
+                if known
+                else state.index([row])
+            )
+        return LaCTEncoderState.cat(rows)
+
+    def compute_objectives(self, predictions, batch, stage):
+        """CTC loss; errors when not training."""
+        log_probs, lengths = predictions
+        tokens, token_lengths = batch.tokens
+        loss = self.hparams.ctc_cost(log_probs, tokens, lengths, token_lengths)
+        if stage != sb.Stage.TRAIN:
+            words = self.decode(log_probs, lengths, stage)
+            truth = [text.split() for text in batch.wrd]
+            self.wer_metric.append(batch.id, words, truth)
+            self.cer_metric.append(batch.id, words, truth)
+            self.speaker_of.update(zip(batch.id, batch.spk_id))
+        return loss
+
+    def decode(self, log_probs, lengths, stage):
+        """Words of each row."""
+        if stage == sb.Stage.TEST and self.searcher is not None:
+            beams = self.searcher(log_probs, lengths)
+            return [beam[0].text.split() for beam in beams]
+        tokens = sb.decoders.ctc_greedy_decode(
+            log_probs, lengths, blank_id=self.hparams.blank_index
+        )
+        size = self.tokenizer.sp.vocab_size()
+        return [
+            self.tokenizer.sp.decode_ids([t for t in row if t < size]).split()
+            for row in tokens
+        ]
+
+    def on_stage_start(self, stage, epoch):
+        """Empty metrics; sessions begin anew unless resumed midway."""
+        self.seconds, self.audio = 0.0, 0.0
+        self.updates, self.skipped, self.bank = [], 0, {}
+        if self.has_memory and not (stage == sb.Stage.TRAIN and self.step):
+            self.states.clear()
+        if stage != sb.Stage.TRAIN:
+            self.wer_metric = self.hparams.wer_computer()
+            self.cer_metric = self.hparams.cer_computer()
+            self.speaker_of = {}
+
+    def on_stage_end(self, stage, stage_loss, epoch):
+        """Logs, saves and checks that the memory learns at all."""
+        stats = {"loss": stage_loss}
+        if self.updates:
+            stats["updates"] = sum(self.updates) / len(self.updates)
+            stats["skipped_updates"] = self.skipped
+            self.check_updates(stats["updates"])
+        if stage == sb.Stage.TRAIN:
+            self.train_stats = stats
+            return
+        stats["WER"] = self.wer_metric.summarize("error_rate")
+        stats["CER"] = self.cer_metric.summarize("error_rate")
+        if stage == sb.Stage.TEST:
+            self.test_stats = stats
+            return
+        meta = {
+            "epoch": epoch,
+            "step": self.optimizer_step,
+            "lr": self.hparams.lr_annealing.current_lr,
+        }
+        self.history.append(
+            {
+                **meta,
+                "train_loss": self.train_stats["loss"],
+                "valid_loss": stats["loss"],
+                "valid_WER": stats["WER"],
+            }
+        )
+        loggers = (self.hparams.train_logger, self.hparams.tensorboard_logger)
+        for log in loggers:
+            log.log_stats(meta, self.train_stats, stats)
+        self.save_history()
+        self.checkpointer.save_and_keep_only(
+            meta={"WER": stats["WER"], "epoch": epoch},
+            min_keys=["WER"],
+            num_to_keep=self.hparams.avg_checkpoints,
+        )
+
+    def check_updates(self, updates):
+        """A memory that never updates is a static network."""
+        if updates < 1:
+            raise ValueError(
+                f"the fast weights made {updates:.2f} updates a sequence: "
+                f"lower lact_chunk_size ({self.hparams.lact_chunk_size})"
+            )
+
+    def save_history(self):
+        """Loss and WER so far, as numbers and as a picture."""
+        path = Path(self.hparams.output_folder) / "history.jsonl"
+        lines = {}
+        if path.exists():
+            for line in path.read_text().splitlines():
+                lines[json.loads(line)["epoch"]] = line
+        for entry in self.history:
+            lines[entry["epoch"]] = json.dumps(entry)
+        path.write_text("\n".join(lines[e] for e in sorted(lines)) + "\n")
+        plot_history([json.loads(line) for line in lines.values()], path)
+
+    def on_fit_batch_end(self, batch, outputs, loss, should_step):
+        """Next learning rate."""
+        if should_step:
+            self.hparams.lr_annealing(self.optimizer)
+
+    def on_evaluate_start(self, max_key=None, min_key=None):
+        """Averages the best checkpoints."""
+        super().on_evaluate_start(max_key, min_key)
+        checkpoints = self.checkpointer.find_checkpoints(
+            min_key=min_key, max_num_checkpoints=self.hparams.avg_checkpoints
+        )
+        average = sb.utils.checkpoints.average_checkpoints(
+            checkpoints, recoverable_name="model"
+        )
+        self.hparams.model.load_state_dict(average)
+
+    def test(self, name, data, loader_kwargs):
+        """Scores a test set under each kind of memory.
+
+        Arguments
+        ---------
+        name : str
+            The test set.
+        data : DynamicItemDataset
+            Its utterances.
+        loader_kwargs : dict
+            For the data loader.
+
+        Returns
+        -------
+        list of dict
+            One row of results for each kind of memory.
+        """
+        rows, mixers = [], _lact_modules(self.modules)
+        for memory in self.hparams.test_memory:
+            self.memory = memory
+            rates = [mixer.base_lr for mixer in mixers]
+            if memory == "frozen":
+                for mixer in mixers:
+                    mixer.base_lr = 0.0
+            bad = len(self.bad_files)
+            self.evaluate(data, min_key="WER", test_loader_kwargs=loader_kwargs)
+            for mixer, rate in zip(mixers, rates):
+                mixer.base_lr = rate
+            suffix = "" if len(self.hparams.test_memory) == 1 else f"_{memory}"
+            path = Path(self.hparams.output_folder)
+            with open(path / f"wer_{name}{suffix}.txt", "w") as file:
+                self.wer_metric.write_stats(file)
+            rows.append(self.result(name, memory, len(self.bad_files) - bad))
+        return rows
+
+    def result(self, name, memory, bad):
+        """What is known of one pass over a test set."""
+        speakers = {}
+        for score in self.wer_metric.scores:
+            counts = speakers.setdefault(
+                self.speaker_of[score["key"]], [0, 0, 0]
+            )
+            for i, key in enumerate(("num_edits", "num_ref_tokens")):
+                counts[i] += score[key]
+            counts[2] += 1
+        updates = self.test_stats.get("updates")
+        return {
+            "test": name,
+            "memory": memory,
+            "WER": round(self.test_stats["WER"], 2),
+            "CER": round(self.test_stats["CER"], 2),
+            "utterances": len(self.wer_metric.scores),
+            "bad_files": bad,
+            "updates": None if updates is None else round(updates, 2),
+            "audio_seconds_per_second": round(self.audio / self.seconds, 1),
+            "speakers": speakers,
+        }
+
+
+class Batch(PaddedBatch):
+    """Padded batch of the utterances that could be read."""
+
+    def __init__(self, examples, **kwargs):
+        self.bad = [e["id"] for e in examples if e["sig"] is None]
+        good = [e for e in examples if e["sig"] is not None]
+        self.empty = not good
+        if good:
+            super().__init__(good, **kwargs)
+
+
+class Tokenizer(SentencePiece):
+    """SpeechBrain's tokenizer, with as many tokens as a small text has."""
+
+    def _train_BPE(self):
+        self._csv2text()
+        sentencepiece.SentencePieceTrainer.train(
+            input=self.text_file,
+            model_prefix=self.prefix_model_file,
+            model_type=self.model_type,
+            vocab_size=int(self.vocab_size),
+            hard_vocab_limit=False,
+            character_coverage=1.0,
+            bos_id=-1,
+            eos_id=-1,
+            unk_id=0,
+            minloglevel=2,
+        )
+
+
+def read_audio(path, sample_rate):
+    """Reads a recording, or says in one line why not.
+
+    Arguments
+    ---------
+    path : str
+        The file.
+    sample_rate : int
+        What the model needs.
+
+    Returns
+    -------
+    torch.Tensor
+        Samples [S], or None for a file that cannot be used.
+    """
+    try:
+        audio, rate = sb.dataio.audio_io.load(path)
+    except Exception as error:  # whatever the decoder throws, go on
+        logger.warning("%s: skipped, cannot be read: %s", path, error)
+        return None
+    audio = audio.mean(0) if audio.ndim > 1 else audio
+    reason = None
+    if rate != sample_rate:
+        reason = f"is at {rate} Hz, not {sample_rate}"
+    elif not len(audio):
+        reason = "is empty"
+    elif not bool(audio.isfinite().all()):
+        reason = "has samples that are not finite"
+    if reason:
+        logger.warning("%s: skipped, %s", path, reason)
+        return None
+    return audio
+
+
+def make_dataset(path, hparams, tokenizer):
+    """Utterances of a CSV with their audio and tokens."""
+    data = DynamicItemDataset.from_csv(path)
+
+    @sb.utils.data_pipeline.takes("wav")
+    @sb.utils.data_pipeline.provides("sig")
+    def audio(wav):
+        return read_audio(wav, hparams["sample_rate"])
+
+    @sb.utils.data_pipeline.takes("wrd")
+    @sb.utils.data_pipeline.provides("tokens")
+    def tokens(wrd):
+        # 0 is both the unknown token and the blank: it is no target.
+        ids = [i for i in tokenizer.sp.encode_as_ids(wrd) if i]
+        return torch.tensor(ids, dtype=torch.long)
+
+    @sb.utils.data_pipeline.takes("duration")
+    @sb.utils.data_pipeline.provides("seconds")
+    def seconds(duration):
+        return float(duration)
+
+    for item in (audio, tokens, seconds):
+        data.add_dynamic_item(item)
+    data.set_output_keys(
+        {
+            "id": "id",
+            "sig": "sig",
+            "wrd": "wrd",
+            "tokens": "tokens",
+            "spk_id": "spk_id",
+            "session": "session",
+            "position": "position",
+            "duration": "seconds",
+        }
+    )
+    return data
+
+
+def report_unknown(path, tokenizer):
+    """One line on characters that no training text has."""
+    rows = sb.dataio.dataio.load_data_csv(path)
+    unknown = {
+        key: row["wrd"]
+        for key, row in rows.items()
+        if 0 in tokenizer.sp.encode_as_ids(row["wrd"])
+    }
+    if unknown:
+        key, text = next(iter(unknown.items()))
+        seen = [c for c in text if 0 in tokenizer.sp.encode_as_ids(c)]
+        logger.warning(
+            "%s: %d transcripts have characters that the training text lacks "
+            "(%s has %r); they count as errors",
+            path,
+            len(unknown),
+            key,
+            "".join(sorted(set(seen))),
+        )
+
+
+def session_loader(data, batch_size, hparams, brain=None):
+    """Arguments of a data loader that plays sessions.
+
+    Arguments
+    ---------
+    data : DynamicItemDataset
+        Utterances with `session` and `position`.
+    batch_size : int
+        Sessions at a time.
+    hparams : dict
+        The experiment.
+    brain : ASR, optional
+        For training: shuffled, and shared among its processes.
+
+    Returns
+    -------
+    dict
+    """
+    places = [data.data[i] for i in data.data_ids]
+    share = {}
+    if brain is not None and brain.distributed_launch:
+        share["rank"] = brain.rank
+        share["world_size"] = torch.distributed.get_world_size()
+    sampler = SessionBatchSampler(
+        [place["session"] for place in places],
+        [int(place["position"]) for place in places],
+        batch_size,
+        shuffle=brain is not None,
+        seed=hparams["seed"],
+        **share,
+    )
+    return {
+        "batch_sampler": sampler,
+        "collate_fn": Batch,
+        "num_workers": hparams["num_workers"],
+        # Its own, so that loading leaves the global one alone.
+        "generator": torch.Generator(),
+    }
+
+
+def _lact_modules(modules):
+    return [m for m in modules.modules() if isinstance(m, LaCT)]
+
+
+def plot_history(history, path):
+    """Draws loss and WER over epochs beside the file of numbers."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    steps = [entry["step"] for entry in history]
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.5))
+    for key in ("train_loss", "valid_loss"):
+        left.plot(steps, [e[key] for e in history], "o-", label=key)
+    left.set(xlabel="step", ylabel="CTC loss", yscale="log")
+    left.legend()
+    right.plot(steps, [e["valid_WER"] for e in history], "o-")
+    right.set(xlabel="step", ylabel="WER on the dev set (%)", ylim=(0, None))
+    figure.tight_layout()
+    figure.savefig(path.with_suffix(".png"))
+    plt.close(figure)
+
+
+def prepare_data(settings):
+    """CSV files of whatever data the settings name.
+
+    Arguments
+    ---------
+    settings : dict
+        The experiment's plain values.
+
+    Returns
+    -------
+    dict
+        CSV paths: `train`, and lists `valid` and `test`.
+    """
+    sys.path[:0] = [str(HERE), str(HERE.parent / "MiniSpeech")]
+    from librispeech_prepare import (
+        download_librispeech,
+        prepare_librispeech,
+        prepare_manifests,
+    )
+    from mini_speech_prepare import prepare_mini_speech
+
+    folder = settings["save_folder"]
+    limits = {"max_duration": settings["max_duration"]}
+    if settings["train_manifest"]:
+        return prepare_manifests(
+            settings["train_manifest"],
+            settings["valid_manifest"],
+            settings["test_manifest"],
+            folder,
+            **limits,
+        )
+    names = ("train_splits", "dev_splits", "test_splits")
+    splits = [settings[name] for name in names]
+    if settings["data_folder"] is None:
+        logger.info(
+            "No data_folder and no manifests: running on MiniSpeech, made in "
+            "%s, with the sizes of hparams/mini.yaml",
+            settings["mini_speech_folder"],
+        )
+        prepare_mini_speech(settings["mini_speech_folder"])
+    elif settings["download"]:
+        download_librispeech(settings["data_folder"], sum(splits, []))
+    data = settings["data_folder"] or settings["mini_speech_folder"]
+    return prepare_librispeech(data, *splits, folder, **limits)
+
+
+def plain_settings(path, overrides):
+    """The YAML's plain values, before any object is made."""
+    with open(path, encoding="utf-8") as file:
+        return YAML().load(resolve_references(file, overrides))
+
+
+def load_experiment(path, overrides):
+    """Prepares the data, then loads the YAML in the size that fits it.
+
+    Arguments
+    ---------
+    path : str
+        The YAML.
+    overrides : str
+        YAML of the command line.
+
+    Returns
+    -------
+    hparams : dict
+        The experiment.
+    csvs : dict
+        As `prepare_data`.
+    """
+    given = dict(YAML().load(overrides) or {}) if overrides else {}
+    settings = plain_settings(path, dict(given))
+    mini = YAML().load(MINI.read_text())
+    mini = {k: v for k, v in mini.items() if k in settings and k not in given}
+    splits = {k: mini.pop(k) for k in list(mini) if k.endswith("_splits")}
+    bare = settings["data_folder"] is None and not settings["train_manifest"]
+    if bare:
+        given.update(splits)
+    settings = plain_settings(path, dict(given))
+    if settings["size"] not in ("auto", "full", "mini"):
+        raise ValueError(f"size: auto, full or mini, not {settings['size']!r}")
+    Path(settings["save_folder"]).mkdir(parents=True, exist_ok=True)
+    csvs = {}
+    run_on_main(lambda: csvs.update(prepare_data(settings)))
+    small = settings["size"] == "mini" or bare
+    if settings["size"] == "auto" and not small:
+        rows = sb.dataio.dataio.load_data_csv(csvs["train"])
+        hours = sum(float(row["duration"]) for row in rows.values()) / 3600
+        small = hours < MINI_HOURS
+        if small:
+            logger.info(
+                "%.1f h of training audio: sizes of hparams/mini.yaml "
+                "(size: full keeps the YAML's own)",
+                hours,
+            )
+    with open(path, encoding="utf-8") as file:
+        hparams = load_hyperpyyaml(file, {**(mini if small else {}), **given})
+    unknown = set(hparams["test_memory"]) - set(MEMORIES)
+    if unknown:
+        raise ValueError(
+            f"test_memory: {', '.join(MEMORIES)}, not {', '.join(unknown)}"
+        )
+    return hparams, csvs
+
+
+def check_sizes(hparams):
+    """Refuses to go on from checkpoints of a model of other sizes."""
+    path = Path(hparams["save_folder"]) / "sizes.json"
+    sizes = {
+        name: list(value.shape)
+        for name, value in hparams["model"].state_dict().items()
+    }
+    if path.exists():
+        before = json.loads(path.read_text())
+        keys = [k for k in {**before, **sizes} if before.get(k) != sizes.get(k)]
+        if keys:
+            raise ValueError(
+                f"{path.parent} holds a model of other sizes ({keys[0]}: "
+                f"{before.get(keys[0])} there, {sizes.get(keys[0])} here): "
+                f"use another output_folder, or the settings it was made with"
+            )
+    path.write_text(json.dumps(sizes))
+
+
+def markdown(rows):
+    """A Markdown table of dictionaries with the same keys."""
+    keys = [key for key in rows[0] if key != "speakers"]
+    lines = [keys, ["---"] * len(keys)]
+    lines += [["" if r[k] is None else str(r[k]) for k in keys] for r in rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def main(arguments):
+    """Runs the experiment that the command line asks for."""
+    began = time.time()
+    path, run_opts, overrides = sb.parse_arguments(arguments)
+    sb.utils.distributed.ddp_init_group(run_opts)
+    hparams, csvs = load_experiment(path, overrides)
+    sb.create_experiment_directory(
+        experiment_directory=hparams["output_folder"],
+        hyperparams_to_save=path,
+        overrides=overrides,
+    )
+    check_sizes(hparams)
+    tokenizer = Tokenizer(
+        model_dir=hparams["save_folder"],
+        vocab_size=hparams["output_neurons"],
+        annotation_train=str(csvs["train"]),
+        annotation_read="wrd",
+        model_type=hparams["token_type"],
+    )
+    brain = ASR(
+        modules=hparams["modules"],
+        opt_class=hparams["opt_class"],
+        hparams=hparams,
+        run_opts=run_opts,
+        checkpointer=hparams["checkpointer"],
+    )
+    brain.prepare(tokenizer)
+    train, valid = (
+        make_dataset(csv, hparams, tokenizer)
+        for csv in (csvs["train"], csvs["valid"][0])
+    )
+    loader = session_loader(train, hparams["batch_size"], hparams, brain)
+    sampler = loader["batch_sampler"]
+    brain.train_sampler = sampler
+    steps = hparams["number_of_steps"] * hparams["grad_accumulation_factor"]
+    hparams["epoch_counter"].limit = math.ceil(steps / len(sampler))
+    brain.optimizer_step_limit = hparams["number_of_steps"]
+    train_loader = sb.dataio.dataloader.make_dataloader(train, **loader)
+    brain.checkpointer.add_recoverable("dataloader-TRAIN", train_loader)
+    test_size = hparams["test_batch_size"]
+    brain.fit(
+        hparams["epoch_counter"],
+        train_loader,
+        valid,
+        valid_loader_kwargs=session_loader(valid, test_size, hparams),
+    )
+    if hparams["test_decoding"] == "beam":
+        from speechbrain.decoders.ctc import CTCBeamSearcher
+
+        pieces = [
+            tokenizer.sp.id_to_piece(i)
+            for i in range(tokenizer.sp.vocab_size())
+        ]
+        unused = hparams["output_neurons"] - len(pieces)
+        brain.searcher = CTCBeamSearcher(
+            **hparams["beam_search"], vocab_list=pieces + [""] * unused
+        )
+    rows = []
+    for csv in csvs["test"]:
+        report_unknown(csv, tokenizer)
+        data = make_dataset(csv, hparams, tokenizer)
+        rows += brain.test(
+            Path(csv).stem, data, session_loader(data, test_size, hparams)
+        )
+    write_results(brain, rows, hparams, began)
+
+
+def write_results(brain, rows, hparams, began):
+    """Prints the table and keeps it as JSON and Markdown."""
+    if not if_main_process():
+        return
+    parameters = sum(p.numel() for p in hparams["model"].parameters())
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    for row in rows:
+        row["parameters"] = parameters
+        row["peak_memory_MiB"] = round(peak)
+    folder = Path(hparams["output_folder"])
+    table = markdown(rows)
+    (folder / "results.md").write_text(table + "\n")
+    (folder / "results.json").write_text(
+        json.dumps(
+            {
+                "rows": rows,
+                "bad_files": sorted(brain.bad_files),
+                "minutes": round((time.time() - began) / 60, 1),
+                "torch": torch.__version__,
+            },
+            indent=1,
+        )
+    )
+    logger.info(
+        "%d files could not be read; results in %s:\n%s",
+        len(brain.bad_files),
+        folder,
+        table,
+    )
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

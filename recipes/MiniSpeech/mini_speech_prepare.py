@@ -1,0 +1,1217 @@
+"""Makes MiniSpeech: a small corpus of English sessions, spoken by espeak-ng.
+
+No download and no licence to sign: in well under a minute there are two hours
+of speech, laid out as LibriSpeech is, for demonstrations, for tests, and for
+experiments about adapting to a session. A chapter is a session: one voice,
+one channel, one topic, and a handful of rare words (names, a place, unusual
+things) that come back again and again, so that what was heard earlier is worth
+remembering. Some slots of the grammar hold words that only the sound tells
+apart (ship and sheep, thirteen and thirty).
+
+=================  =========================================================
+train-clean-100    voices of eight English accents; a quarter of the voices
+                   are of other languages, reading English with an accent
+dev-clean          unseen voices (no variant of espeak-ng in training)
+test-clean         unseen voices
+test-noisy         unseen voices; each chapter has one room and one noise or
+                   babble, with 5 to 15 dB of signal-to-noise ratio
+test-accent        unseen voices of other languages: half of accents that are
+                   in training, half of accents that are not
+=================  =========================================================
+
+espeak-ng (GPL-3) comes with ``pip install espeakng-loader``; it is needed to
+make the corpus, not to use it.
+
+Example
+-------
+``python recipes/MiniSpeech/mini_speech_prepare.py DATA_FOLDER``
+
+Authors
+ * speechbrain_lact contributors 2026
+"""
+
+import argparse
+import contextlib
+import ctypes
+import logging
+import multiprocessing
+import multiprocessing.connection
+import tempfile
+import traceback
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from scipy.signal import resample_poly, sosfilt
+from tqdm import tqdm
+
+from speechbrain_lact.dataio.librispeech_layout import (
+    SAMPLE_RATE,
+    build_folder,
+    read_chapter,
+    source_hash,
+    write_chapter,
+    write_speakers,
+)
+
+logger = logging.getLogger(__name__)
+
+SPLITS = (
+    "train-clean-100",
+    "dev-clean",
+    "test-clean",
+    "test-noisy",
+    "test-accent",
+)
+
+# --- The grammar ---------------------------------------------------------
+
+# Words of a family fit the same slots: only their sound tells them apart.
+THING_FAMILIES = (
+    ("ship", "sheep"),
+    ("pen", "pan", "pin"),
+    ("cap", "cup"),
+    ("bag", "bat"),
+    ("cat", "cart"),
+    ("coat", "goat", "boat"),
+    ("bell", "ball", "bowl"),
+    ("pear", "bear"),
+    ("hat", "hut"),
+    ("fan", "van"),
+    ("duck", "desk", "disk"),
+    ("map", "mop"),
+    ("nut", "net"),
+    ("wheel", "well"),
+    ("clock", "cloak"),
+    ("lamp", "lamb"),
+    ("peach", "beach"),
+    ("sheet", "seat"),
+    ("pole", "pool"),
+    ("chick", "cheek"),
+    ("card", "cord"),
+    ("truck", "track"),
+)
+ADJECTIVES = (
+    "old cold gold red wet big tin thin white wide light green clean grey "
+    "great small new blue brown round warm worn dry heavy"
+).split()
+VERBS = (
+    "bought brought caught cut washed watched packed picked held sold hid hit "
+    "found lost left kept moved took saw wanted painted dropped broke"
+).split()
+ANIMAL_ADJECTIVES = "old big small brown white".split()
+ANIMALS = "dog puppy pony monkey".split()
+ANIMAL_VERBS = "bit beat hit hid".split()
+NUMBERS = (
+    "two three four six seven nine ten thirteen thirty fourteen forty fifteen "
+    "fifty sixteen sixty"
+).split()
+UNITS = "coins boxes letters pictures stones".split()
+TIMES = "minutes hours days weeks".split()
+DAYS = "monday tuesday thursday friday sunday".split()
+DAYTIMES = "morning evening night".split()
+ADVERBS = "today yesterday again".split()
+PREPOSITIONS = "behind beside under over near below above inside".split()
+RELATIVES = "mother father brother sister uncle cousin".split()
+PEOPLE = "teacher doctor farmer baker".split()
+SCENE_ADJECTIVES = "cold light clean great small warm".split()
+
+NAMES = (
+    "nina tina oscar helen victor laura simon clara peter diana martin marvin "
+    "emma robert hannah david sara felix julia oliver hugo ivan karen "
+    "carla gordon amanda walter edgar monica leon stella bruno norman rosa "
+    "dora megan"
+).split()
+PLACES = (
+    "london paris dublin berlin madrid lisbon boston denver dallas oxford "
+    "bristol vienna moscow cairo athens milan toronto sydney havana kenya"
+).split()
+# The scene of a topic, and the unusual things that belong to it.
+TOPICS = {
+    "concert": "cello trumpet violin banjo organ",
+    "gallery": "amulet statue mosaic goblet sculpture",
+    "kitchen": "kettle ladle blender teapot muffin",
+    "garden": "tulip orchid fountain hedgehog shovel",
+    "harbour": "anchor lobster compass lantern walrus",
+    "mountain": "glacier eagle canyon sledge marmot",
+    "laboratory": "magnet telescope rocket battery crystal",
+    "zoo": "zebra giraffe panther leopard parrot",
+    "market": "jacket velvet ribbon slipper blanket",
+    "workshop": "hammer chisel ladder bucket engine",
+    "castle": "dragon dungeon helmet throne wizard",
+    "station": "passport suitcase envelope camera umbrella",
+}
+
+# Slots: name, place, rare and scene are the session's own few words; all the
+# others are dealt from the lists above. thing and other are of one family,
+# thing and spot of two.
+TEMPLATES = (
+    "{name} {verb} the {thing} near the {rare}",
+    "the {rare} was {preposition} the {adjective} {thing}",
+    "{name} gave the {adjective} {rare} to {name2} on {day}",
+    "we went to {place} with {name} in the {daytime}",
+    "did {name} see the {adjective} {rare} in the {scene}",
+    "the {adjective} {rare} came from {place} on {day}",
+    "{name} carried the {rare} and the {thing} {adverb}",
+    "on {day} {name} {verb} the {adjective} {rare}",
+    "there is a {thing} in the {scene}",
+    "{name} counted {number} {unit} in {place}",
+    "please put the {thing} {preposition} the {rare}",
+    "{name} and {name2} {verb} the {adjective} {thing}",
+    "nobody {verb} the {thing} or the {adjective} {rare}",
+    "{place} is about {number} miles from the {scene}",
+    "it took {number} {time} to reach {place}",
+    "my {relative} {verb} the {adjective} {thing} {adverb}",
+    "the {rare} cost {number} pounds in {place}",
+    "where did {name} leave the {adjective} {rare}",
+    "she {verb} the {thing} because it was {adjective}",
+    "the {animal_adjective} {animal} {animal_verb} the {adjective} {thing}",
+    "{name} wants the {adjective} {thing} not the {other}",
+    "is that the {adjective} {thing} or the {other}",
+    "every {daytime} {name} cleaned the {rare} from {place}",
+    "they will bring the {rare} to {place} on {day}",
+    "i think the {thing} is {preposition} the {rare}",
+    "tell the {person} that the {rare} is {adjective}",
+    "can you see the {thing} {preposition} the {spot}",
+    "he paid {number} coins for the {rare} {adverb}",
+    "the {person} from {place} {verb} the {rare}",
+    "{name} {verb} {number} {unit} near the {rare}",
+    "the {animal} from {place} {animal_verb} the {adjective} {thing}",
+    "we stayed in {place} for {number} {time}",
+    "{name} and my {relative} {verb} the {adjective} {rare}",
+    "the {relative} of {name} {verb} the {thing} {adverb}",
+    "{name} never {verb} the {thing} in the {daytime}",
+    "we met {name} at the {scene} on {day}",
+    "the {adjective} {rare} is still in the {scene}",
+    "{name} and {name2} went back to the {scene} {adverb}",
+    "the {scene} in {place} was {scene_adjective} in the {daytime}",
+)
+
+SLOT_WORDS = {
+    "adjective": ADJECTIVES,
+    "verb": VERBS,
+    "animal_adjective": ANIMAL_ADJECTIVES,
+    "animal": ANIMALS,
+    "animal_verb": ANIMAL_VERBS,
+    "number": NUMBERS,
+    "unit": UNITS,
+    "time": TIMES,
+    "day": DAYS,
+    "daytime": DAYTIMES,
+    "adverb": ADVERBS,
+    "preposition": PREPOSITIONS,
+    "person": PEOPLE,
+    "relative": RELATIVES,
+    "scene_adjective": SCENE_ADJECTIVES,
+    "thing": [word for family in THING_FAMILIES for word in family],
+}
+
+
+# --- The voices ----------------------------------------------------------
+
+ENGLISH = (
+    "en en-us en-gb-scotland en-029 en-gb-x-rp en-gb-x-gbclan en-gb-x-gbcwmd "
+    "en-us-nyc"
+).split()
+# Languages that read every word of ours as a word: none is spelled out, and
+# next to none is handed to an English voice (as French does with half of them).
+TRAIN_ACCENTS = "de es it sv pl ro".split()
+HELD_OUT_ACCENTS = "nl pt fi cy id sw".split()
+# Words that a language would spell out, written the way it would say them.
+RESPELLED = {"es": {"two": "tu"}}
+
+TRAIN_VARIANTS = (
+    "m1 m3 m4 m5 m7 m8 f1 f3 f5 Alex Alicia Andy Diogo Gene2 Henrique Hugo "
+    "Jacky Lee Mario Nguyen Reed adam anika antonio aunty benjamin boris croak "
+    "david ed edward2 grandma gustave ian john kaukovalta klatt klatt2 klatt4 "
+    "marcelo max michel mike2 norbert paul rob sandro steph travis"
+).split()
+# No variant of these is heard in training, in any language.
+HELD_OUT_VARIANTS = (
+    "m2 m6 f2 f4 Andrea Annie Denis Gene Mike belinda edward grandpa klatt3 "
+    "linda miguel pablo pedro quincy robert shelby steph3 victor"
+).split()
+FEMALE = set(
+    "f1 f2 f3 f4 f5 Alicia Andrea Annie anika aunty belinda grandma linda "
+    "shelby steph steph3".split()
+)
+
+
+@dataclass
+class Voice:
+    """One speaker of the corpus, with all that is said.
+
+    Arguments
+    ---------
+    speaker : int
+        The speaker's number.
+    split : str
+        The subset the voice belongs to; no voice is in two.
+    language : str
+        espeak-ng's language.
+    variant : str
+        espeak-ng's voice variant.
+    accent : str
+        "" for a native voice; else "in training" or "held-out".
+    rate : int
+        Words per minute.
+    pitch : int
+        espeak-ng's pitch, 0 to 99.
+    pitch_range : int
+        espeak-ng's pitch range, 0 to 99.
+    channel : dict
+        The microphone: level and noise floor (dBFS), equaliser (Hz, dB).
+    chapters : list of Chapter
+        What is said.
+    """
+
+    speaker: int
+    split: str
+    language: str
+    variant: str
+    accent: str
+    rate: int
+    pitch: int
+    pitch_range: int
+    channel: dict
+    chapters: list
+
+    @property
+    def sex(self):
+        """F or M, from espeak-ng's variant."""
+        return "F" if self.variant in FEMALE else "M"
+
+    @property
+    def name(self):
+        """A description, for SPEAKERS.TXT."""
+        words = (
+            f"{self.language}+{self.variant} rate={self.rate} "
+            f"pitch={self.pitch} range={self.pitch_range}"
+        )
+        if self.accent:
+            words += f" accent={self.language} {self.accent}"
+        return words
+
+
+@dataclass
+class Chapter:
+    """One session of a voice.
+
+    Arguments
+    ---------
+    number : int
+        The chapter's number, unique in the corpus.
+    scene : str
+        The topic, a key of `TOPICS`.
+    rare_words : list of str
+        The session's own words.
+    sentences : list of str
+        What is said, in lower case.
+    condition : dict
+        Empty, or the session's room and noise: `rt60` (s), `noise` (the
+        exponent of a coloured noise's spectrum, or "babble"), `snr` (dB).
+    """
+
+    number: int
+    scene: str
+    rare_words: list
+    sentences: list
+    condition: dict
+
+
+class Deck:
+    """Deals items at random, each as often as the others.
+
+    Arguments
+    ---------
+    items : list
+        What is dealt.
+    rng : numpy.random.Generator
+        Where the order comes from.
+
+    Example
+    -------
+    >>> deck = Deck("abc", np.random.default_rng(0))
+    >>> sorted(deck.deal() for _ in range(6))
+    ['a', 'a', 'b', 'b', 'c', 'c']
+    """
+
+    def __init__(self, items, rng):
+        self.items = list(items)
+        self.rng = rng
+        self.left = []
+
+    def deal(self):
+        """Returns the next item."""
+        if not self.left:
+            self.left = [
+                self.items[i] for i in self.rng.permutation(len(self.items))
+            ]
+        return self.left.pop()
+
+    def deal_different(self, count):
+        """Returns the next items, no two of them equal."""
+        dealt = []
+        while len(dealt) < count:
+            item = self.deal()
+            if item in dealt:
+                # Met only where one round ends and the next begins.
+                self.left.insert(0, item)
+            else:
+                dealt.append(item)
+        return dealt
+
+
+def vocabulary():
+    """Every word that the grammar can say.
+
+    Returns
+    -------
+    set of str
+        The words, in lower case.
+
+    Example
+    -------
+    >>> {"ship", "sheep", "cello", "the"} <= vocabulary()
+    True
+    """
+    words = {*NAMES, *PLACES, *TOPICS}
+    for things in (*SLOT_WORDS.values(), *THING_FAMILIES):
+        words.update(things)
+    for things in TOPICS.values():
+        words.update(things.split())
+    for template in TEMPLATES:
+        words.update(w for w in template.split() if not w.startswith("{"))
+    return words
+
+
+class Grammar:
+    """Writes the sessions of one split.
+
+    Arguments
+    ---------
+    rng : numpy.random.Generator
+        Where the choices come from.
+    taken : set of str
+        Sentences that may not be said; those made are added to `made`.
+    """
+
+    def __init__(self, rng, taken=()):
+        self.rng = rng
+        self.taken = taken
+        self.made = set()
+        self.decks = {
+            key: Deck(words, rng) for key, words in SLOT_WORDS.items()
+        }
+        self.names, self.places = Deck(NAMES, rng), Deck(PLACES, rng)
+        self.scenes = Deck(TOPICS, rng)
+        self.rares = {s: Deck(w.split(), rng) for s, w in TOPICS.items()}
+
+    def chapter(self, number, utterances):
+        """Writes one session.
+
+        Arguments
+        ---------
+        number : int
+            The chapter's number.
+        utterances : int
+            How many sentences.
+
+        Returns
+        -------
+        Chapter
+            The session, without a condition.
+        """
+        scene = self.scenes.deal()
+        names = self.names.deal_different(2)
+        place = self.places.deal()
+        rares = self.rares[scene].deal_different(3)
+        own = {"name": Deck(names, self.rng), "rare": Deck(rares, self.rng)}
+        sentences = []
+        for template in self._templates(utterances):
+            words = {"place": place, "scene": scene}
+            words.update(self._deal(own, template))
+            if "name" in words:
+                words["name2"] = names[1 - names.index(words["name"])]
+            for _ in range(100):
+                sentence = self._fill(template, words)
+                if sentence not in self.taken:
+                    break
+            sentences.append(sentence)
+        self.made.update(sentences)
+        rare_words = [*names, place, *rares, scene]
+        return Chapter(number, scene, rare_words, sentences, {})
+
+    def _templates(self, count):
+        """Templates of a session: its own words must come back."""
+        while True:
+            chosen = []
+            while len(chosen) < count:
+                chosen += list(self.rng.permutation(TEMPLATES))
+            chosen = chosen[:count]
+            text = " ".join(chosen)
+            often = (
+                text.count("{rare}") >= 6
+                and text.count("{name}") >= 4
+                and text.count("{place}") >= 2
+                and text.count("{scene}") >= 2
+            )
+            if often or count < 12:
+                return chosen
+
+    @staticmethod
+    def _deal(decks, template):
+        """Deals what is said, and no more: so all is said equally often."""
+        return {
+            key: deck.deal()
+            for key, deck in decks.items()
+            if "{" + key + "}" in template
+        }
+
+    def _fill(self, template, session_words):
+        """Fills the slots of a template."""
+        words = {**session_words, **self._deal(self.decks, template)}
+        if "thing" in words:
+            (family,) = [f for f in THING_FAMILIES if words["thing"] in f]
+            words["other"] = self.rng.choice(
+                [word for word in family if word != words["thing"]]
+            )
+            words["spot"] = self.rng.choice(
+                [w for w in SLOT_WORDS["thing"] if w not in family]
+            )
+        return template.format(**words)
+
+
+def make_plan(
+    seed=2026,
+    train_voices=96,
+    dev_voices=12,
+    test_voices=12,
+    train_chapters=2,
+    dev_chapters=1,
+    test_chapters=2,
+    utterances=12,
+    accent_share=0.25,
+):
+    """Decides who says what, where: everything but the sound.
+
+    Arguments
+    ---------
+    seed : int
+        Everything follows from it.
+    train_voices : int
+        How many voices in training, accents included.
+    dev_voices : int
+        How many voices in dev-clean.
+    test_voices : int
+        How many voices in each of the three test splits.
+    train_chapters : int
+        Sessions of each voice in training.
+    dev_chapters : int
+        Sessions of each voice in dev-clean.
+    test_chapters : int
+        Sessions of each voice in each test split.
+    utterances : int
+        Sentences of each session. With 12 or more, every rare word of a
+        session is said at least twice.
+    accent_share : float
+        The share of training voices that are of other languages.
+
+    Returns
+    -------
+    list of Voice
+        All voices of all splits.
+
+    Raises
+    ------
+    ValueError
+        If a size is not positive, the share is not in [0, 1], or espeak-ng
+        has not that many different voices.
+
+    Example
+    -------
+    >>> plan = make_plan(train_voices=4, dev_voices=1, test_voices=2)
+    >>> [voice.speaker for voice in plan]
+    [1001, 1002, 1003, 1004, 2001, 3001, 3002, 4001, 4002, 5001, 5002]
+    >>> plan[0].split, len(plan[0].chapters)
+    ('train-clean-100', 2)
+    """
+    sizes = dict(
+        train_voices=train_voices,
+        dev_voices=dev_voices,
+        test_voices=test_voices,
+        train_chapters=train_chapters,
+        dev_chapters=dev_chapters,
+        test_chapters=test_chapters,
+        utterances=utterances,
+    )
+    for key, value in sizes.items():
+        if value < 1:
+            raise ValueError(f"{key} is {value}; it must be at least 1.")
+    if not 0 <= accent_share <= 1:
+        raise ValueError(f"accent_share is {accent_share}; allowed: 0 to 1.")
+    accents = round(train_voices * accent_share)
+    half = test_voices // 2
+    known, new = "in training", "held-out"
+    casts = {
+        "train-clean-100": [
+            (ENGLISH, "", train_voices - accents),
+            (TRAIN_ACCENTS, known, accents),
+        ],
+        "dev-clean": [(ENGLISH, "", dev_voices)],
+        "test-clean": [(ENGLISH, "", test_voices)],
+        "test-noisy": [(ENGLISH, "", test_voices)],
+        "test-accent": [
+            (TRAIN_ACCENTS, known, test_voices - half),
+            (HELD_OUT_ACCENTS, new, half),
+        ],
+    }
+    chapters = dict.fromkeys(SPLITS, test_chapters)
+    chapters["train-clean-100"] = train_chapters
+    chapters["dev-clean"] = dev_chapters
+
+    used, taken, plan = set(), set(), []
+    for index, split in enumerate(SPLITS):
+        # Generators per split: a larger training set leaves tests alone.
+        rng = np.random.default_rng([seed, index, 0])
+        training = split == "train-clean-100"
+        variants = Deck(TRAIN_VARIANTS if training else HELD_OUT_VARIANTS, rng)
+        grammar = Grammar(np.random.default_rng([seed, index, 1]), taken)
+        speaker = 1000 * (index + 1)
+        for languages, accent, count in casts[split]:
+            room = len(languages) * len(variants.items)
+            room -= sum(
+                (x, y) in used for x in languages for y in variants.items
+            )
+            if count > room:
+                raise ValueError(
+                    f"{split} needs {count} voices of {' '.join(languages)}, "
+                    f"but only {room} different ones are left."
+                )
+            deck = Deck(languages, rng)
+            for _ in range(count):
+                language, variant = _unused(deck, variants, used)
+                used.add((language, variant))
+                speaker += 1
+                voice = Voice(
+                    speaker=speaker,
+                    split=split,
+                    language=language,
+                    variant=variant,
+                    accent=accent,
+                    rate=int(rng.integers(115, 181)),
+                    pitch=int(rng.integers(30, 71)),
+                    pitch_range=int(rng.integers(30, 81)),
+                    channel=_draw_channel(rng),
+                    chapters=[
+                        grammar.chapter(100 * speaker + i, utterances)
+                        for i in range(chapters[split])
+                    ],
+                )
+                plan.append(voice)
+        if training:
+            taken = grammar.made
+    _draw_conditions(plan, np.random.default_rng([seed, len(SPLITS), 0]))
+    return plan
+
+
+def _unused(languages, variants, used):
+    """A language and a variant that are not a voice yet."""
+    for _ in range(10 * len(languages.items)):
+        language = languages.deal()
+        for _ in range(2 * len(variants.items)):
+            variant = variants.deal()
+            if (language, variant) not in used:
+                return language, variant
+    raise ValueError("no voice left.")
+
+
+def _draw_channel(rng):
+    """A microphone: mild equaliser, level, noise floor."""
+    return {
+        "level": float(rng.uniform(-30, -21)),
+        "floor": float(rng.uniform(-76, -64)),
+        "low_cut": float(rng.uniform(50, 160)),
+        "peak": [
+            float(np.exp(rng.uniform(5.7, 8.2))),
+            float(rng.uniform(-5, 5)),
+        ],
+        "shelf": [float(rng.uniform(2000, 4500)), float(rng.uniform(-6, 4))],
+    }
+
+
+def _draw_conditions(plan, rng):
+    """Gives each chapter of test-noisy its room and its noise."""
+    noises = Deck([0.0, 1.0, 2.0, "babble", "babble"], rng)
+    for voice in plan:
+        for chapter in voice.chapters if voice.split == "test-noisy" else ():
+            chapter.condition = {
+                "rt60": float(rng.uniform(0.15, 0.5)),
+                "noise": noises.deal(),
+                "snr": float(rng.uniform(5, 15)),
+            }
+
+
+# --- The sound -----------------------------------------------------------
+
+
+class Synthesizer:
+    """espeak-ng through ctypes: text in, samples out.
+
+    There is one per process: the library has one global state. Its output
+    depends on all that the process has said before, so a corpus is made in
+    processes of its own.
+
+    Raises
+    ------
+    ImportError
+        If espeakng-loader is not installed.
+    """
+
+    # From espeak-ng's speak_lib.h.
+    AUDIO_OUTPUT_SYNCHRONOUS = 2
+    CHARS_UTF8 = 1
+    RATE, VOLUME, PITCH, RANGE = 1, 2, 3, 4
+    SEED = 1
+
+    def __init__(self):
+        loader = import_espeakng_loader()
+        self.library = ctypes.CDLL(loader.get_library_path())
+        self.sample_rate = self.library.espeak_Initialize(
+            self.AUDIO_OUTPUT_SYNCHRONOUS,
+            0,
+            loader.get_data_path().encode(),
+            0,
+        )
+        if self.sample_rate <= 0:
+            raise RuntimeError("espeak-ng did not start: reinstall it.")
+        # The library seeds its generator from the clock.
+        self.library.espeak_ng_SetRandSeed(ctypes.c_long(self.SEED))
+        self.pieces = []
+        callback = ctypes.CFUNCTYPE(
+            ctypes.c_int,
+            ctypes.POINTER(ctypes.c_short),
+            ctypes.c_int,
+            ctypes.c_void_p,
+        )
+        self.callback = callback(self._receive)  # or it is collected
+        self.library.espeak_SetSynthCallback(self.callback)
+
+    def _receive(self, samples, count, events):
+        """Called by the library with each piece of audio."""
+        if samples and count > 0:
+            array = np.ctypeslib.as_array(samples, (count,))
+            self.pieces.append(array.copy())
+        return 0
+
+    def set_voice(self, voice):
+        """Chooses the voice of what is said next.
+
+        Arguments
+        ---------
+        voice : Voice
+            Language, variant, rate, pitch and range are used.
+
+        Raises
+        ------
+        RuntimeError
+            If espeak-ng has no such voice.
+        """
+        name = f"{voice.language}+{voice.variant}"
+        if self.library.espeak_SetVoiceByName(name.encode()) != 0:
+            raise RuntimeError(f"espeak-ng has no voice {name}.")
+        for parameter, value in (
+            (self.RATE, voice.rate),
+            (self.VOLUME, 40),  # far from clipping for every variant
+            (self.PITCH, voice.pitch),
+            (self.RANGE, voice.pitch_range),
+        ):
+            self.library.espeak_SetParameter(parameter, value, 0)
+
+    def say(self, text):
+        """Says a sentence.
+
+        Arguments
+        ---------
+        text : str
+            What is said.
+
+        Returns
+        -------
+        numpy.ndarray
+            Samples at `sample_rate`, float32 in [-1, 1].
+        """
+        self.pieces.clear()
+        data = text.encode()
+        error = self.library.espeak_Synth(
+            data, len(data) + 1, 0, 0, 0, self.CHARS_UTF8, None, None
+        )
+        if error != 0 or not self.pieces:
+            raise RuntimeError(f"espeak-ng could not say {text!r}.")
+        return np.concatenate(self.pieces).astype(np.float32) / 32768
+
+
+def import_espeakng_loader():
+    """Imports espeakng-loader, or says how to install it.
+
+    Returns
+    -------
+    module
+        `espeakng_loader`.
+
+    Raises
+    ------
+    ImportError
+        If it is not installed.
+    """
+    try:
+        import espeakng_loader
+    except ImportError:
+        raise ImportError(
+            "MiniSpeech is spoken by espeak-ng, which is missing. Install it "
+            "with `pip install espeakng-loader`, or with the demonstrations: "
+            '`pip install -e ".[demo]"`.'
+        )
+    return espeakng_loader
+
+
+def _spoken(sentence, language):
+    """What the synthesizer is given: punctuation, and spelling if needed."""
+    respelled = RESPELLED.get(language, {})
+    text = " ".join(respelled.get(w, w) for w in sentence.split())
+    first = sentence.split()[0]
+    return text + ("?" if first in ("did", "where", "is", "can") else ".")
+
+
+def _equaliser(channel):
+    """Second-order sections of a voice's channel (R. Bristow-Johnson's
+    "Cookbook formulae for audio equalizer biquad filter coefficients")."""
+    sections = []
+
+    def angles(frequency, quality):
+        w = 2 * np.pi * frequency / SAMPLE_RATE
+        return np.cos(w), np.sin(w) / (2 * quality)
+
+    cos, alpha = angles(channel["low_cut"], 0.7071)
+    b = [(1 + cos) / 2, -(1 + cos), (1 + cos) / 2]
+    sections.append([*b, 1 + alpha, -2 * cos, 1 - alpha])
+
+    frequency, gain = channel["peak"]
+    cos, alpha = angles(frequency, 0.8)
+    a = 10 ** (gain / 40)
+    b = [1 + alpha * a, -2 * cos, 1 - alpha * a]
+    sections.append([*b, 1 + alpha / a, -2 * cos, 1 - alpha / a])
+
+    frequency, gain = channel["shelf"]
+    cos, alpha = angles(frequency, 0.7071)
+    a = 10 ** (gain / 40)
+    s = 2 * np.sqrt(a) * alpha
+    b = [
+        a * (a + 1 + (a - 1) * cos + s),
+        -2 * a * (a - 1 + (a + 1) * cos),
+        a * (a + 1 + (a - 1) * cos - s),
+    ]
+    sections.append(
+        [
+            *b,
+            a + 1 - (a - 1) * cos + s,
+            2 * (a - 1 - (a + 1) * cos),
+            a + 1 - (a - 1) * cos - s,
+        ]
+    )
+    sections = np.array(sections)
+    return sections / sections[:, 3:4]
+
+
+def _record(wav, sample_rate, channel, sections, rng):
+    """Puts a voice through its channel: 16 kHz, level, pauses, noise floor."""
+    factor = np.gcd(SAMPLE_RATE, sample_rate)
+    wav = resample_poly(wav, SAMPLE_RATE // factor, sample_rate // factor)
+    wav = sosfilt(sections, wav)
+    heard = np.flatnonzero(np.abs(wav) > 0.02 * np.abs(wav).max())
+    wav = wav[max(0, heard[0] - 160) : heard[-1] + 480]
+    wav *= 10 ** (channel["level"] / 20) / np.sqrt(np.mean(wav**2))
+    wav *= min(1.0, 0.9 / np.abs(wav).max())
+    pauses = rng.integers(SAMPLE_RATE // 10, SAMPLE_RATE // 5, 2)
+    wav = np.pad(wav, pauses)
+    return wav + 10 ** (channel["floor"] / 20) * rng.standard_normal(len(wav))
+
+
+def _synthesise(voices, folder, seed, connection):
+    """Says all that some voices say; runs in a process of its own.
+
+    Sends the length in seconds of each chapter as it is written, or the text
+    of an error. Ends when nobody listens any more.
+    """
+    try:
+        synthesizer = Synthesizer()
+        for voice in voices:
+            rng = np.random.default_rng([seed, voice.speaker])
+            synthesizer.set_voice(voice)
+            sections = _equaliser(voice.channel)
+            for chapter in voice.chapters:
+                utterances = []
+                for sentence in chapter.sentences:
+                    wav = synthesizer.say(_spoken(sentence, voice.language))
+                    wav = _record(
+                        wav,
+                        synthesizer.sample_rate,
+                        voice.channel,
+                        sections,
+                        rng,
+                    )
+                    utterances.append((sentence, wav))
+                seconds = write_chapter(
+                    folder / voice.split,
+                    voice.speaker,
+                    chapter.number,
+                    utterances,
+                )
+                connection.send((chapter.number, seconds))
+    except BrokenPipeError:
+        pass
+    except Exception:
+        with contextlib.suppress(BrokenPipeError):
+            connection.send((None, traceback.format_exc()))
+    finally:
+        connection.close()
+
+
+def _say_all(plan, folder, seed):
+    """Writes all chapters, in two processes; returns their lengths (s)."""
+    # Always two, each with the same voices: what a process says depends on
+    # what it has said before. "spawn", for a synthesizer that has said nothing.
+    context = multiprocessing.get_context("spawn")
+    workers = []
+    for split in SPLITS:
+        (folder / split).mkdir()
+    for index in range(2):
+        receiver, sender = context.Pipe(duplex=False)
+        worker = context.Process(
+            target=_synthesise,
+            args=(plan[index::2], folder, seed, sender),
+            daemon=True,
+        )
+        worker.start()
+        sender.close()
+        workers.append((worker, receiver))
+    seconds = {}
+    total = sum(len(voice.chapters) for voice in plan)
+    receivers = [receiver for _, receiver in workers]
+    try:
+        with tqdm(total=total, desc="MiniSpeech", unit="chapter") as progress:
+            while receivers:
+                for receiver in multiprocessing.connection.wait(receivers):
+                    try:
+                        number, result = receiver.recv()
+                    except EOFError:
+                        receivers.remove(receiver)
+                        continue
+                    if number is None:
+                        raise RuntimeError(f"A voice failed:\n{result}")
+                    seconds[number] = result
+                    progress.update()
+    finally:
+        for worker, _ in workers:
+            if receivers:
+                worker.terminate()
+            worker.join()
+    if len(seconds) != total:
+        raise RuntimeError(
+            f"espeak-ng ended after {len(seconds)} of {total} chapters."
+        )
+    return seconds
+
+
+# --- Rooms and noises ----------------------------------------------------
+
+
+def make_room(rt60, rng):
+    """The impulse response of a room: a direct sound and a decaying noise.
+
+    Arguments
+    ---------
+    rt60 : float
+        Reverberation time (s): when the response is 60 dB down.
+    rng : numpy.random.Generator
+        Where the reflections come from.
+
+    Returns
+    -------
+    numpy.ndarray
+        The impulse response at 16 kHz; the direct sound is its first sample
+        and its largest. Direct and reverberant energy are equal.
+
+    Example
+    -------
+    >>> rir = make_room(0.3, np.random.default_rng(0))
+    >>> rir.shape, int(np.abs(rir).argmax())
+    ((4800,), 0)
+    """
+    time = np.arange(int(rt60 * SAMPLE_RATE)) / SAMPLE_RATE
+    tail = rng.standard_normal(len(time)) * 10 ** (-3 * time / rt60)
+    tail[: SAMPLE_RATE // 400] = 0.0  # the first wall is a metre away
+    tail *= 1 / np.sqrt(np.sum(tail**2))
+    tail[0] = 1.0
+    return tail
+
+
+def make_noise(exponent, seconds, rng):
+    """Noise whose power falls with frequency.
+
+    Arguments
+    ---------
+    exponent : float
+        Power goes with 1 / frequency ** exponent: 0 white, 1 pink, 2 brown.
+    seconds : float
+        The length.
+    rng : numpy.random.Generator
+        Where the noise comes from.
+
+    Returns
+    -------
+    numpy.ndarray
+        Samples at 16 kHz, with a peak of 0.9.
+
+    Example
+    -------
+    >>> make_noise(1.0, 0.5, np.random.default_rng(0)).shape
+    (8000,)
+    """
+    samples = int(seconds * SAMPLE_RATE)
+    spectrum = np.fft.rfft(rng.standard_normal(samples))
+    frequency = np.fft.rfftfreq(samples, 1 / SAMPLE_RATE)
+    spectrum *= np.maximum(frequency, 50.0) ** (-exponent / 2)
+    noise = np.fft.irfft(spectrum, samples)
+    return 0.9 * noise / np.abs(noise).max()
+
+
+def make_babble(chapters, seconds, rng, talkers=5):
+    """Several people talking at once.
+
+    Arguments
+    ---------
+    chapters : list of Path
+        Folders of chapters to take the talkers from.
+    seconds : float
+        The length.
+    rng : numpy.random.Generator
+        Chooses the talkers.
+    talkers : int
+        How many.
+
+    Returns
+    -------
+    numpy.ndarray
+        Samples at 16 kHz, with a peak of 0.9.
+    """
+    samples = int(seconds * SAMPLE_RATE)
+    babble = np.zeros(samples)
+    count = min(talkers, len(chapters))
+    for index in rng.choice(len(chapters), count, replace=False):
+        talk = np.concatenate([w for _, _, w in read_chapter(chapters[index])])
+        talk = np.roll(talk, rng.integers(len(talk)))
+        babble += np.resize(talk / np.sqrt(np.mean(talk**2)), samples)
+    return 0.9 * babble / np.abs(babble).max()
+
+
+def _degrade(plan, folder, seed):
+    """Puts the chapters of test-noisy into their rooms and noises."""
+    import soundfile
+    import torch
+
+    from speechbrain.augment.time_domain import AddNoise, AddReverb
+
+    def write_csv(scratch, kind, wav):
+        """The file, and the list of it that SpeechBrain's classes read."""
+        path = Path(scratch) / f"{kind}.wav"
+        soundfile.write(path, wav, SAMPLE_RATE, subtype="FLOAT")
+        csv = path.with_suffix(".csv")
+        csv.write_text(
+            "ID,duration,wav,wav_format,wav_opts\n"
+            f"{kind},{len(wav) / SAMPLE_RATE},{path},wav,\n"
+        )
+        return csv
+
+    talkers = [
+        folder / v.split / str(v.speaker) / str(c.number)
+        for v in plan
+        for c in v.chapters
+        if v.split == "train-clean-100"
+    ]
+    noisy = [(v, c) for v in plan for c in v.chapters if c.condition]
+    with torch.random.fork_rng(devices=[]):
+        for voice, chapter in tqdm(noisy, desc="test-noisy", unit="chapter"):
+            condition = chapter.condition
+            rng = np.random.default_rng([seed, chapter.number])
+            torch.manual_seed(seed + chapter.number)
+            if condition["noise"] == "babble":
+                noise = make_babble(talkers, 20.0, rng)
+            else:
+                noise = make_noise(condition["noise"], 20.0, rng)
+            subset = folder / voice.split
+            chapter_folder = subset / str(voice.speaker) / str(chapter.number)
+            # Inside the build's folder: removed with it if we are killed.
+            with tempfile.TemporaryDirectory(dir=folder) as scratch:
+                room = make_room(condition["rt60"], rng)
+                reverb = AddReverb(
+                    write_csv(scratch, "room", room), sorting="original"
+                )
+                add_noise = AddNoise(
+                    write_csv(scratch, "noise", noise),
+                    sorting="original",
+                    snr_low=condition["snr"],
+                    snr_high=condition["snr"],
+                )
+                utterances = []
+                for _, words, wav in read_chapter(chapter_folder):
+                    level = np.sqrt(np.mean(wav**2))
+                    wav = reverb(torch.from_numpy(wav)[None])
+                    wav = add_noise(wav, torch.ones(1))[0].double().numpy()
+                    wav *= level / np.sqrt(np.mean(wav**2))
+                    wav *= min(1.0, 0.95 / np.abs(wav).max())
+                    utterances.append((words, wav))
+            write_chapter(subset, voice.speaker, chapter.number, utterances)
+
+
+# --- The corpus ----------------------------------------------------------
+
+
+def _write_chapters(folder, plan, seconds):
+    """Writes CHAPTERS.TXT: topic, rare words and condition of each session."""
+    lines = [";ID    |READER|MINUTES| SUBSET           | TITLE\n"]
+    for voice in plan:
+        for chapter in voice.chapters:
+            title = f"{chapter.scene}: {' '.join(chapter.rare_words)}"
+            if chapter.condition:
+                noise = chapter.condition["noise"]
+                if noise != "babble":
+                    noise = f"1/f^{noise:g}"
+                title += (
+                    f" (rt60={chapter.condition['rt60']:.2f} noise={noise} "
+                    f"snr={chapter.condition['snr']:.1f})"
+                )
+            lines.append(
+                f"{chapter.number} | {voice.speaker} | "
+                f"{seconds[chapter.number] / 60:5.2f} | {voice.split:<16} | "
+                f"{title}\n"
+            )
+    (folder / "CHAPTERS.TXT").write_text("".join(lines))
+
+
+def prepare_mini_speech(
+    data_folder,
+    seed=2026,
+    train_voices=96,
+    dev_voices=12,
+    test_voices=12,
+    train_chapters=2,
+    dev_chapters=1,
+    test_chapters=2,
+    utterances=12,
+    accent_share=0.25,
+):
+    """Makes the corpus, unless it is there with these settings.
+
+    Arguments
+    ---------
+    data_folder : str
+        Where to put it. Replaced if it is a MiniSpeech of other settings;
+        a folder of anything else is refused.
+    seed : int
+        Everything follows from it: the same settings give the same bytes on
+        the same machine.
+    train_voices : int
+        How many voices in training, accents included.
+    dev_voices : int
+        How many voices in dev-clean.
+    test_voices : int
+        How many voices in each of the three test splits.
+    train_chapters : int
+        Sessions of each voice in training.
+    dev_chapters : int
+        Sessions of each voice in dev-clean.
+    test_chapters : int
+        Sessions of each voice in each test split.
+    utterances : int
+        Sentences of each session.
+    accent_share : float
+        The share of training voices that are of other languages.
+
+    Returns
+    -------
+    bool
+        True if it was made, False if it was there.
+
+    Raises
+    ------
+    FileExistsError
+        If the folder holds anything else.
+    ImportError
+        If espeakng-loader is not installed.
+    ValueError
+        If a size is not possible.
+
+    Example
+    -------
+    >>> prepare_mini_speech("data/MiniSpeech")  # doctest: +SKIP
+    True
+    """
+    settings = dict(
+        seed=seed,
+        train_voices=train_voices,
+        dev_voices=dev_voices,
+        test_voices=test_voices,
+        train_chapters=train_chapters,
+        dev_chapters=dev_chapters,
+        test_chapters=test_chapters,
+        utterances=utterances,
+        accent_share=accent_share,
+    )
+    plan = make_plan(**settings)
+
+    def build(folder):
+        import_espeakng_loader()
+        seconds = _say_all(plan, folder, seed)
+        _degrade(plan, folder, seed)
+        speakers = [
+            (
+                voice.speaker,
+                voice.sex,
+                voice.split,
+                sum(seconds[c.number] for c in voice.chapters) / 60,
+                voice.name,
+            )
+            for voice in plan
+        ]
+        title = "MiniSpeech: English sessions spoken by espeak-ng"
+        write_speakers(folder, speakers, title)
+        _write_chapters(folder, plan, seconds)
+
+    settings["code"] = source_hash(__file__)
+    built = build_folder(data_folder, "MiniSpeech", settings, build)
+    logger.info("%s: %s", data_folder, "made" if built else "is there already")
+    return built
+
+
+def main():
+    """Command line: one option for each argument of `make_plan`."""
+    import inspect
+
+    parser = argparse.ArgumentParser(
+        description=__doc__.splitlines()[0],
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.add_argument("data_folder", help="where to put the corpus")
+    for key, parameter in inspect.signature(make_plan).parameters.items():
+        default = parameter.default
+        parser.add_argument(
+            f"--{key}", type=type(default), default=default, help=" "
+        )
+    arguments = vars(parser.parse_args())
+    built = prepare_mini_speech(**arguments)
+    print(arguments["data_folder"], "made" if built else "is there already")
+
+
+if __name__ == "__main__":
+    main()

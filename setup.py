@@ -1,0 +1,62 @@
+"""Package metadata of speechbrain_lact."""
+
+import os
+
+from setuptools import find_packages, setup
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+
+
+def long_description():
+    """The README, or an empty text where there is none."""
+    path = os.path.join(HERE, "README.md")
+    if not os.path.isfile(path):
+        return ""
+    with open(path, encoding="utf-8") as readme:
+        return readme.read()
+
+
+setup(
+    name="speechbrain_lact",
+    version="0.1.0",
+    description="Large-chunk test-time training (LaCT) for SpeechBrain",
+    long_description=long_description(),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    classifiers=[
+        "Programming Language :: Python :: 3",
+        "License :: OSI Approved :: Apache Software License",
+    ],
+    packages=find_packages(include=["speechbrain_lact", "speechbrain_lact.*"]),
+    # torch 2.11 itself asks for Python 3.10.
+    python_requires=">=3.10",
+    install_requires=[
+        # torchaudio refuses a torch of another version, and 2.11 is its last.
+        "torch==2.11.*",
+        "torchaudio==2.11.*",
+        "speechbrain==1.1.2",
+        "hyperpyyaml",
+        "jiwer",
+        "matplotlib",
+        "numpy",
+        "safetensors",
+        "scipy",
+        "sentencepiece",
+        "soundfile",
+        "tensorboard",
+        "tqdm",
+    ],
+    extras_require={
+        "demo": ["espeakng-loader"],
+        "metrics": ["pesq", "pystoi"],
+        "gpu": ["flash-linear-attention"],
+        "test": [
+            "codespell",
+            "espeakng-loader",
+            "hypothesis",
+            "pytest",
+            "ruff==0.12.4",
+            "yamllint==1.35.1",
+        ],
+    },
+)

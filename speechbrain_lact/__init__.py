@@ -1,0 +1,1 @@
+"""LaCT (large-chunk test-time training) as drop-in SpeechBrain modules."""

@@ -1,0 +1,683 @@
+"""SpeechBrain's Transformer, Conformer and Branchformer encoders with LaCT in
+place of attention, a state in and out, and no reading of padding.
+
+The layers subclass SpeechBrain's and reuse their submodules; only `forward`
+is new.
+
+Authors
+* speechbrain_lact contributors 2026
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+
+from speechbrain.lobes.models.transformer.Branchformer import (
+    BranchformerEncoder,
+    BranchformerEncoderLayer,
+)
+from speechbrain.lobes.models.transformer.Conformer import (
+    ConformerEncoder,
+    ConformerEncoderLayer,
+)
+from speechbrain.lobes.models.transformer.Transformer import (
+    TransformerEncoder,
+    TransformerEncoderLayer,
+)
+from speechbrain_lact.nnet.lact import LaCT, LaCTState
+from speechbrain_lact.nnet.state import (
+    State,
+    Waiting,
+    buffer,
+    length_mask,
+    mask_lengths,
+    nested,
+    slide,
+    zero_padding,
+)
+from speechbrain_lact.nnet.window_attention import Window
+
+
+@dataclass
+class LaCTLayerState(State):
+    """What one encoder layer carries."""
+
+    mixer: LaCTState = nested(LaCTState)
+    """Memory and window of the LaCT mixer."""
+    conv: torch.Tensor = buffer("left")
+    """Last input frames of the convolution [B, K, C], aligned to the right."""
+
+
+@dataclass
+class LaCTEncoderState(State):
+    """What an encoder carries."""
+
+    layers: list = nested(LaCTLayerState, many=True)
+    """One state a layer."""
+    waiting: Waiting = nested(Waiting)
+    """Input frames that cannot be answered yet."""
+    lengths: torch.Tensor = None
+    """Number of output frames of the call that made this state [B]."""
+    frames: torch.Tensor = None
+    """Number of output frames since the start [B]."""
+
+    @property
+    def updates(self):
+        """Updates made, mean over layers [B]."""
+        return self._mean("steps")
+
+    @property
+    def skipped(self):
+        """Updates left out because they were not finite, mean over layers."""
+        return self._mean("skipped")
+
+    def _mean(self, name):
+        counts = [
+            getattr(layer.mixer.fast, name)[:, 0].double()
+            for layer in self.layers
+            if layer.mixer.fast is not None
+        ]
+        return torch.stack(counts).mean(0) if counts else self.frames * 0.0
+
+
+class _LaCTLayer:
+    """What the three layers share: the mixer with its state."""
+
+    def _mix(self, mixer, x, mask, state, final, window):
+        padding = None if mask is None else ~mask
+        if state is None:
+            out, _ = mixer(x, x, x, key_padding_mask=padding, window=window)
+            return out, None
+        out, _, new = mixer(
+            x,
+            x,
+            x,
+            key_padding_mask=padding,
+            state=state.mixer,
+            final=final,
+            window=window,
+        )
+        if out.shape[1] != x.shape[1]:
+            raise ValueError(
+                f"a layer takes multiples of {mixer.group} frames; the "
+                f"encoder waits for them, call it instead"
+            )
+        return out, new
+
+    def initial_state(self, batch):
+        """State of rows that have seen nothing.
+
+        Arguments
+        ---------
+        batch : int
+            Number of rows.
+
+        Returns
+        -------
+        LaCTLayerState
+        """
+        return LaCTLayerState(self.mixer.initial_state(batch), None)
+
+
+class LaCTTransformerLayer(_LaCTLayer, TransformerEncoderLayer):
+    """SpeechBrain's Transformer layer with LaCT.
+
+    Arguments
+    ---------
+    lact : dict
+        Arguments of `LaCT` beyond width, heads and dropout.
+    **kwargs : dict
+        Arguments of SpeechBrain's `TransformerEncoderLayer`.
+
+    Example
+    -------
+    >>> layer = LaCTTransformerLayer(
+    ...     {"chunk_size": 8}, d_ffn=32, nhead=2, d_model=16
+    ... )
+    >>> x = torch.randn(2, 20, 16)
+    >>> layer(x)[0].shape
+    torch.Size([2, 20, 16])
+    """
+
+    def __init__(self, lact, **kwargs):
+        super().__init__(attention_type="RoPEMHA", **kwargs)
+        self.self_att = LaCT(
+            kwargs["d_model"],
+            kwargs["nhead"],
+            kwargs.get("dropout", 0.0),
+            causal=kwargs.get("causal", False),
+            **lact,
+        )
+
+    @property
+    def mixer(self):
+        """The LaCT module."""
+        return self.self_att
+
+    def forward(
+        self,
+        src,
+        src_mask=None,
+        src_key_padding_mask=None,
+        pos_embs=None,
+        state=None,
+        final=True,
+        window=None,
+    ):
+        """As SpeechBrain's layer, with a state; see `LaCT.forward`."""
+        mask = None if src_key_padding_mask is None else ~src_key_padding_mask
+        src = zero_padding(src, mask)
+        x = self.norm1(src) if self.normalize_before else src
+        out, mixer = self._mix(self.self_att, x, mask, state, final, window)
+        src = src + self.dropout1(out)
+        if not self.normalize_before:
+            src = self.norm1(src)
+        x = self.norm2(src) if self.normalize_before else src
+        out = src + self.dropout2(self.pos_ffn(x))
+        if not self.normalize_before:
+            out = self.norm2(out)
+        if state is None:
+            return out, None
+        return out, None, LaCTLayerState(mixer, None)
+
+
+class LaCTConformerLayer(_LaCTLayer, ConformerEncoderLayer):
+    """SpeechBrain's Conformer layer with LaCT.
+
+    Arguments
+    ---------
+    lact : dict
+        Arguments of `LaCT` beyond width, heads and dropout.
+    **kwargs : dict
+        Arguments of SpeechBrain's `ConformerEncoderLayer`.
+
+    Example
+    -------
+    >>> layer = LaCTConformerLayer(
+    ...     {"chunk_size": 8}, d_ffn=32, nhead=2, d_model=16, kernel_size=3
+    ... )
+    >>> x = torch.randn(2, 20, 16)
+    >>> layer(x)[0].shape
+    torch.Size([2, 20, 16])
+    """
+
+    def __init__(self, lact, **kwargs):
+        super().__init__(attention_type="RoPEMHA", **kwargs)
+        self.mha_layer = LaCT(
+            kwargs["d_model"],
+            kwargs["nhead"],
+            kwargs.get("dropout", 0.0),
+            causal=kwargs.get("causal", False),
+            **lact,
+        )
+
+    @property
+    def mixer(self):
+        """The LaCT module."""
+        return self.mha_layer
+
+    def initial_state(self, batch):
+        """As `_LaCTLayer.initial_state`, with the convolution's tail."""
+        conv = self.convolution_module
+        tail = conv.conv.weight.new_zeros(
+            batch, conv.padding, conv.conv.in_channels
+        )
+        return LaCTLayerState(self.mixer.initial_state(batch), tail)
+
+    def forward(
+        self,
+        x,
+        src_mask=None,
+        src_key_padding_mask=None,
+        pos_embs=None,
+        dynchunktrain_config=None,
+        state=None,
+        final=True,
+        window=None,
+    ):
+        """As SpeechBrain's layer, with a state; see `LaCT.forward`."""
+        mask = None if src_key_padding_mask is None else ~src_key_padding_mask
+        x = zero_padding(x, mask)
+        x = x + 0.5 * self.ffn_module1(x)
+        skip = x
+        x = self.norm1(x)
+        x, mixer = self._mix(self.mha_layer, x, mask, state, final, window)
+        x = x + skip
+        out, tail = self._convolve(
+            x, mask, dynchunktrain_config, state and state.conv, final
+        )
+        x = x + out
+        x = self.norm2(x + 0.5 * self.ffn_module2(x))
+        if state is None:
+            return x, None
+        return x, None, LaCTLayerState(mixer, tail)
+
+    def _convolve(self, x, mask, dynamic, tail, final):
+        """SpeechBrain's convolution module without its reading of padding.
+
+        Arguments
+        ---------
+        x : torch.Tensor
+            [B, T, E]
+        mask : torch.Tensor
+            [B, T], True = real frame, or None.
+        dynamic : DynChunkTrainConfig
+            Dynamic chunks: no look-ahead over the end of a chunk.
+        tail : torch.Tensor
+            Frames before the first one [B, K, E], or None for zeros.
+        final : bool
+            Whether the sequence ends here.
+
+        Returns
+        -------
+        out : torch.Tensor
+            [B, T, E], zeros at padding.
+        tail : torch.Tensor
+            Frames before the next one, zeros if `final`.
+        """
+        module, size = self.convolution_module, None
+        if dynamic is not None:
+            if module.causal:
+                raise ValueError("dynamic chunks need causal=False")
+            size = dynamic.chunk_size
+        elif not module.causal and not final:
+            raise ValueError(
+                "the Conformer convolution looks ahead: use causal=True, "
+                "dynamic chunks, or final=True"
+            )
+        past, time = module.padding, x.shape[1]
+        future = 0 if module.causal else past
+        out = module.bottleneck(module.layer_norm(x).transpose(1, 2))
+        out = zero_padding(out.transpose(1, 2), mask)
+        if tail is None:
+            tail = out.new_zeros(len(out), past, out.shape[2])
+        frames = torch.cat([tail.to(out.dtype), out], 1)
+        if final:
+            tail = torch.zeros_like(tail)
+        else:
+            tail = slide(frames, mask.sum(1), past)
+        frames = frames.transpose(1, 2)
+        if size is None:
+            frames = F.pad(frames, (0, future))
+        else:
+            chunks = -(-time // size)
+            frames = F.pad(frames, (0, chunks * size - time))
+            frames = frames.unfold(2, past + size, size).transpose(1, 2)
+            frames = F.pad(frames, (0, future)).flatten(0, 1)
+        conv = module.conv
+        out = F.conv1d(
+            frames,
+            conv.weight,
+            conv.bias,
+            dilation=conv.dilation,
+            groups=conv.groups,
+        ).transpose(1, 2)
+        if size is not None:
+            out = out.reshape(len(x), -1, out.shape[-1])[:, :time]
+        return zero_padding(module.after_conv(out), mask), tail
+
+
+class LaCTBranchformerLayer(_LaCTLayer, BranchformerEncoderLayer):
+    """SpeechBrain's Branchformer layer with LaCT.
+
+    Its convolutional gate looks ahead and mirrors the sequence at its ends;
+    here each row is mirrored at its own end. It takes whole sequences.
+
+    Arguments
+    ---------
+    lact : dict
+        Arguments of `LaCT` beyond width, heads and dropout.
+    **kwargs : dict
+        Arguments of SpeechBrain's `BranchformerEncoderLayer`.
+
+    Example
+    -------
+    >>> layer = LaCTBranchformerLayer(
+    ...     {"chunk_size": 8}, nhead=2, d_model=16, csgu_linear_units=32
+    ... )
+    >>> x = torch.randn(2, 20, 16)
+    >>> layer(x)[0].shape
+    torch.Size([2, 20, 16])
+    """
+
+    def __init__(self, lact, causal=False, **kwargs):
+        if causal:
+            raise ValueError("SpeechBrain's Branchformer cannot be causal")
+        super().__init__(attention_type="RoPEMHA", **kwargs)
+        self.mha_layer = LaCT(
+            kwargs["d_model"], kwargs["nhead"], kwargs.get("dropout", 0.0),
+            **lact,
+        )  # fmt: skip
+
+    @property
+    def mixer(self):
+        """The LaCT module."""
+        return self.mha_layer
+
+    def forward(
+        self,
+        x,
+        src_mask=None,
+        src_key_padding_mask=None,
+        pos_embs=None,
+        state=None,
+        final=True,
+        window=None,
+    ):
+        """As SpeechBrain's layer, with a state; see `LaCT.forward`."""
+        if not final:
+            raise ValueError(
+                "the Branchformer looks ahead and takes whole sequences: "
+                "use final=True"
+            )
+        mask = None if src_key_padding_mask is None else ~src_key_padding_mask
+        x = zero_padding(x, mask)
+        near, mixer = self._mix(
+            self.mha_layer, self.norm_mhsa(x), mask, state, final, window
+        )
+        local = self._convolve(self.norm_conv(x), mask)
+        both = torch.cat([self.dropout(near), self.dropout(local)], -1)
+        x = x + self.dropout(self.merge_proj(both))
+        if state is None:
+            return x, None
+        return x, None, LaCTLayerState(mixer, None)
+
+    def _convolve(self, x, mask):
+        """SpeechBrain's convolution branch, each row mirrored at its end."""
+        branch = self.convolution_branch
+        unit = branch.csgu
+        x = branch.activation(branch.pre_channel_proj(x))
+        gate, out = x.chunk(2, dim=-1)
+        out = unit.norm(out)
+        conv = unit.conv.conv
+        side = conv.kernel_size[0] // 2
+        lengths = torch.full((len(x),), x.shape[1], device=x.device)
+        if mask is not None:
+            lengths = mask.sum(1)
+        places = torch.arange(-side, x.shape[1] + side, device=x.device).abs()
+        last = lengths[:, None] - 1
+        places = last - (last - places).abs()
+        rows = torch.arange(len(x), device=x.device)[:, None]
+        out = out[rows, places.clamp(0, x.shape[1] - 1)]
+        beyond = length_mask(lengths + 2 * side, out.shape[1])
+        out = zero_padding(out, beyond).transpose(1, 2)
+        out = F.conv1d(out, conv.weight, conv.bias, groups=conv.groups)
+        out = out.transpose(1, 2)
+        if unit.use_linear_after_conv:
+            out = unit.linear(out)
+        out = unit.dropout(unit.activation(out) * gate)
+        return zero_padding(branch.post_channel_proj(out), mask)
+
+
+class _LaCTEncoder:
+    """The loop over layers with states, for all three encoders."""
+
+    def _build(self, layer, num_layers, lact, **kwargs):
+        self.layers = torch.nn.ModuleList(
+            [layer(lact, **kwargs) for _ in range(num_layers)]
+        )
+
+    @property
+    def group(self):
+        """Frames that are answered together when they come in pieces."""
+        return math.lcm(*(layer.mixer.group for layer in self.layers))
+
+    def initial_state(self, batch):
+        """State of rows that have seen nothing.
+
+        Arguments
+        ---------
+        batch : int
+            Number of rows.
+
+        Returns
+        -------
+        LaCTEncoderState
+        """
+        mixer = self.layers[0].mixer
+        waiting = Waiting.empty(
+            mixer.in_proj_weight.new_zeros(batch, 0, mixer.d_model)
+        )
+        return LaCTEncoderState(
+            [layer.initial_state(batch) for layer in self.layers],
+            waiting,
+            waiting.counts,
+            waiting.counts,
+        )
+
+    def forward(
+        self,
+        src,
+        src_mask=None,
+        src_key_padding_mask=None,
+        pos_embs=None,
+        dynchunktrain_config=None,
+        state=None,
+        final=True,
+    ):
+        """As SpeechBrain's encoder, with a state.
+
+        Arguments
+        ---------
+        src : torch.Tensor
+            [B, T, E]
+        src_mask : torch.Tensor, optional
+            Not used: the layers' window and order say what a frame sees.
+        src_key_padding_mask : torch.Tensor, optional
+            [B, T], True = padding, after the last real frame.
+        pos_embs : torch.Tensor, optional
+            Not used.
+        dynchunktrain_config : DynChunkTrainConfig, optional
+            Dynamic chunks: a block window for this call (Conformer).
+        state : LaCTEncoderState, optional
+            Where to go on.
+        final : bool
+            Whether the sequence ends with this input; with `state` alone.
+
+        Returns
+        -------
+        output : torch.Tensor
+            [B, T, E]. With a state, the frames that could be answered,
+            `state.lengths` of them.
+        attention_lst : list
+            One None a layer.
+        hidden_state_lst : list
+            Only with `output_hidden_states`.
+        state : LaCTEncoderState
+            Only if a state was given.
+        """
+        mask = None if src_key_padding_mask is None else ~src_key_padding_mask
+        x = zero_padding(src, mask)
+        options, group = self._dynamic(dynchunktrain_config, x.shape[1])
+        if state is not None:
+            lengths = torch.full((len(x),), x.shape[1], device=x.device)
+            if mask is not None:
+                lengths = mask_lengths(mask)
+            x, lengths, waiting = state.waiting.push(
+                x, lengths, math.lcm(group, self.group), final
+            )
+            mask = length_mask(lengths, x.shape[1])
+        padding = None if mask is None else ~mask
+        dropping = self.training and self.layerdrop_prob > 0.0
+        keep = torch.rand(len(self.layers)) if dropping else None
+        states, attention, hidden = [], [], [x]
+        for i, layer in enumerate(self.layers):
+            inner = None if state is None else state.layers[i]
+            if keep is None or keep[i] > self.layerdrop_prob:
+                x, attn, *inner = layer(
+                    x,
+                    src_key_padding_mask=padding,
+                    state=inner,
+                    final=final,
+                    **options,
+                )
+                inner = inner[0] if inner else None
+                attention.append(attn)
+                hidden.append(x)
+            states.append(inner)
+        out = [self.norm(x), attention]
+        if self.output_hidden_states:
+            out.append(hidden)
+        if state is not None:
+            frames = torch.zeros_like(lengths) if final else state.frames
+            out.append(
+                LaCTEncoderState(states, waiting, lengths, frames + lengths)
+            )
+        return tuple(out)
+
+    def _dynamic(self, config, time):
+        """Arguments of the layers, and frames of a block, under dynamic
+        chunks."""
+        if config is None:
+            return {}, 1
+        if not isinstance(self, ConformerEncoder):
+            raise ValueError("dynamic chunks need encoder_module: conformer")
+        left = config.left_context_size
+        if config.is_infinite_left_context():
+            left = -(-time // config.chunk_size)
+        window = Window(left=left, block=config.chunk_size)
+        options = {"window": window, "dynchunktrain_config": config}
+        return options, config.chunk_size
+
+
+class LaCTTransformerEncoder(_LaCTEncoder, TransformerEncoder):
+    """SpeechBrain's Transformer encoder with LaCT layers.
+
+    Arguments
+    ---------
+    num_layers : int
+        Number of layers.
+    lact : dict
+        Arguments of `LaCT` beyond width, heads and dropout.
+    layerdrop_prob : float
+        Probability to leave out a layer in training.
+    output_hidden_states : bool
+        Whether to return the output of every layer.
+    **kwargs : dict
+        Arguments of SpeechBrain's `TransformerEncoderLayer`.
+
+    Example
+    -------
+    >>> net = LaCTTransformerEncoder(
+    ...     2, {"chunk_size": 8}, d_ffn=32, nhead=2, d_model=16
+    ... )
+    >>> out, _, state = net(torch.randn(2, 20, 16), state=net.initial_state(2))
+    >>> out.shape, state.lengths
+    (torch.Size([2, 20, 16]), tensor([20, 20]))
+    """
+
+    def __init__(
+        self,
+        num_layers,
+        lact,
+        layerdrop_prob=0.0,
+        output_hidden_states=False,
+        **kwargs,
+    ):
+        super().__init__(
+            num_layers=0,
+            nhead=kwargs["nhead"],
+            d_ffn=kwargs["d_ffn"],
+            d_model=kwargs["d_model"],
+            layerdrop_prob=layerdrop_prob,
+            output_hidden_states=output_hidden_states,
+        )
+        self._build(LaCTTransformerLayer, num_layers, lact, **kwargs)
+
+
+class LaCTConformerEncoder(_LaCTEncoder, ConformerEncoder):
+    """SpeechBrain's Conformer encoder with LaCT layers.
+
+    Arguments
+    ---------
+    num_layers : int
+        Number of layers.
+    lact : dict
+        Arguments of `LaCT` beyond width, heads and dropout.
+    layerdrop_prob : float
+        Probability to leave out a layer in training.
+    output_hidden_states : bool
+        Whether to return the output of every layer.
+    **kwargs : dict
+        Arguments of SpeechBrain's `ConformerEncoderLayer`.
+
+    Example
+    -------
+    >>> net = LaCTConformerEncoder(
+    ...     2, {"chunk_size": 8}, d_ffn=32, nhead=2, d_model=16, kernel_size=3
+    ... )
+    >>> net(torch.randn(2, 20, 16))[0].shape
+    torch.Size([2, 20, 16])
+    """
+
+    def __init__(
+        self,
+        num_layers,
+        lact,
+        layerdrop_prob=0.0,
+        output_hidden_states=False,
+        **kwargs,
+    ):
+        super().__init__(
+            num_layers=0,
+            d_model=kwargs["d_model"],
+            d_ffn=kwargs["d_ffn"],
+            nhead=kwargs["nhead"],
+            attention_type="RoPEMHA",
+            layerdrop_prob=layerdrop_prob,
+            output_hidden_states=output_hidden_states,
+        )
+        self._build(LaCTConformerLayer, num_layers, lact, **kwargs)
+
+
+class LaCTBranchformerEncoder(_LaCTEncoder, BranchformerEncoder):
+    """SpeechBrain's Branchformer encoder with LaCT layers.
+
+    Arguments
+    ---------
+    num_layers : int
+        Number of layers.
+    lact : dict
+        Arguments of `LaCT` beyond width, heads and dropout.
+    layerdrop_prob : float
+        Probability to leave out a layer in training.
+    output_hidden_states : bool
+        Whether to return the output of every layer.
+    **kwargs : dict
+        Arguments of SpeechBrain's `BranchformerEncoderLayer`.
+
+    Example
+    -------
+    >>> net = LaCTBranchformerEncoder(
+    ...     2, {"chunk_size": 8}, nhead=2, d_model=16, csgu_linear_units=32
+    ... )
+    >>> net(torch.randn(2, 20, 16))[0].shape
+    torch.Size([2, 20, 16])
+    """
+
+    def __init__(
+        self,
+        num_layers,
+        lact,
+        layerdrop_prob=0.0,
+        output_hidden_states=False,
+        **kwargs,
+    ):
+        super().__init__(
+            num_layers=0,
+            d_model=kwargs["d_model"],
+            nhead=kwargs["nhead"],
+            attention_type="RoPEMHA",
+            layerdrop_prob=layerdrop_prob,
+            output_hidden_states=output_hidden_states,
+        )
+        self._build(LaCTBranchformerLayer, num_layers, lact, **kwargs)
+
+
+ENCODERS = {
+    "transformer": LaCTTransformerEncoder,
+    "conformer": LaCTConformerEncoder,
+    "branchformer": LaCTBranchformerEncoder,
+}

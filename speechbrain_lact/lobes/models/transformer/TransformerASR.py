@@ -1,0 +1,302 @@
+"""SpeechBrain's TransformerASR with `attention_type: LaCT`.
+
+Authors
+* speechbrain_lact contributors 2026
+"""
+
+import inspect
+
+import torch
+
+from speechbrain.lobes.models.transformer import TransformerASR as parent
+from speechbrain.lobes.models.transformer.Transformer import (
+    get_key_padding_mask,
+    get_lookahead_mask,
+)
+from speechbrain_lact.lobes.models.transformer.LaCT import ENCODERS
+from speechbrain_lact.nnet.lact import LaCT
+from speechbrain_lact.nnet.state import length_mask, zero_padding
+
+EncoderWrapper = parent.EncoderWrapper
+
+# Arguments of TransformerASR that an encoder of each kind takes, under the
+# encoder's name.
+_SHARED = {"d_model": "d_model", "nhead": "nhead", "dropout": "dropout"}
+_TAKES = {
+    "transformer": {
+        **_SHARED,
+        "d_ffn": "d_ffn",
+        "activation": "activation",
+        "normalize_before": "normalize_before",
+        "causal": "causal",
+    },
+    "conformer": {
+        **_SHARED,
+        "d_ffn": "d_ffn",
+        "conformer_activation": "activation",
+        "kernel_size": "kernel_size",
+        "bias": "bias",
+        "causal": "causal",
+    },
+    "branchformer": {
+        **_SHARED,
+        "branchformer_activation": "activation",
+        "kernel_size": "kernel_size",
+        "causal": "causal",
+        "csgu_linear_units": "csgu_linear_units",
+        "gate_activation": "gate_activation",
+        "use_linear_after_conv": "use_linear_after_conv",
+    },
+}
+
+
+class TransformerASR(parent.TransformerASR):
+    """SpeechBrain's TransformerASR that also knows `attention_type: LaCT`.
+
+    With any other attention type it is SpeechBrain's class unchanged.
+
+    Arguments
+    ---------
+    *args : tuple
+        As SpeechBrain's TransformerASR: `tgt_vocab`, `input_size`, ...
+    attention_type : str
+        `LaCT`, or one of SpeechBrain's.
+    lact_chunk_size, lact_window, lact_block_window, lact_expansion, \
+    lact_optimizer, lact_momentum, lact_weight_norm, lact_inner_loss, \
+    lact_base_lr, lact_max_step_norm, lact_silu_values, lact_checkpoint, \
+    lact_fast : optional
+        Arguments of `speechbrain_lact.nnet.lact.LaCT`, with its defaults.
+    lact_heads : int, optional
+        Its `fast_heads`.
+    lact_order : str, optional
+        Its `order` (default: `apply_update` if causal, else `update_apply`).
+    **kwargs : dict
+        As SpeechBrain's TransformerASR.
+
+    Raises
+    ------
+    ValueError
+        If a `lact_` option is given with another attention type, or an
+        option contradicts another.
+
+    Example
+    -------
+    >>> net = TransformerASR(
+    ...     tgt_vocab=30,
+    ...     input_size=20,
+    ...     d_model=16,
+    ...     nhead=2,
+    ...     num_encoder_layers=1,
+    ...     num_decoder_layers=0,
+    ...     d_ffn=32,
+    ...     encoder_module="conformer",
+    ...     attention_type="LaCT",
+    ...     normalize_before=True,
+    ...     causal=False,
+    ...     lact_chunk_size=8,
+    ... )
+    >>> net.encode(torch.randn(2, 20, 20)).shape
+    torch.Size([2, 20, 16])
+    """
+
+    def __init__(
+        self,
+        *args,
+        attention_type="regularMHA",
+        lact_chunk_size=None,
+        lact_window=None,
+        lact_block_window=None,
+        lact_order=None,
+        lact_heads=None,
+        lact_expansion=None,
+        lact_optimizer=None,
+        lact_momentum=None,
+        lact_weight_norm=None,
+        lact_inner_loss=None,
+        lact_base_lr=None,
+        lact_max_step_norm=None,
+        lact_silu_values=None,
+        lact_checkpoint=None,
+        lact_fast=None,
+        **kwargs,
+    ):
+        given = {
+            name: value
+            for name, value in locals().items()
+            if name.startswith("lact_") and value is not None
+        }
+        self.has_lact = attention_type == "LaCT"
+        if not self.has_lact:
+            if given:
+                raise ValueError(
+                    f"{', '.join(given)}: only with attention_type: LaCT, "
+                    f"not {attention_type}"
+                )
+            super().__init__(*args, attention_type=attention_type, **kwargs)
+            self.has_lact = False
+            return
+        signature = inspect.signature(parent.TransformerASR.__init__)
+        bound = signature.bind(None, *args, **kwargs)
+        bound.apply_defaults()
+        options = bound.arguments
+        kind, layers = options["encoder_module"], options["num_encoder_layers"]
+        if kind not in ENCODERS:
+            raise ValueError(
+                f"encoder_module must be one of {', '.join(ENCODERS)}, "
+                f"not {kind!r}"
+            )
+        if kind == "conformer" and not options["normalize_before"]:
+            raise ValueError("normalize_before must be True for the conformer")
+        # The parent builds its encoder at once: let it be a small one.
+        options["num_encoder_layers"] = min(layers, 1)
+        options["attention_type"] = "RoPEMHA"
+        options.pop("self")
+        super().__init__(**options)
+        self.has_lact = True
+        if layers == 0:
+            return
+        order = "apply_update" if self.causal else "update_apply"
+        lact = {name[len("lact_") :]: value for name, value in given.items()}
+        lact = {"order": order, **lact}
+        if "heads" in lact:
+            lact["fast_heads"] = lact.pop("heads")
+        options["causal"] = self.causal
+        self.encoder = ENCODERS[kind](
+            layers,
+            lact,
+            layerdrop_prob=self.layerdrop_prob,
+            output_hidden_states=self.output_hidden_states,
+            **{to: options[name] for name, to in _TAKES[kind].items()},
+        )
+        self._init_params()
+        for module in self.encoder.modules():
+            if isinstance(module, LaCT):
+                module.reset_parameters()
+
+    def initial_state(self, batch):
+        """State of rows that have heard nothing.
+
+        Arguments
+        ---------
+        batch : int
+            Number of rows.
+
+        Returns
+        -------
+        LaCTEncoderState
+        """
+        return self.encoder.initial_state(batch)
+
+    def encode(
+        self,
+        src,
+        wav_len=None,
+        pad_idx=0,
+        dynchunktrain_config=None,
+        state=None,
+        final=True,
+    ):
+        """Encoder forward pass.
+
+        Arguments
+        ---------
+        src : torch.Tensor
+            [B, T, F] or [B, T, F, C].
+        wav_len : torch.Tensor, optional
+            Length of each row over T [B].
+        pad_idx : int
+            Not used by an encoder.
+        dynchunktrain_config : DynChunkTrainConfig, optional
+            Dynamic chunks.
+        state : LaCTEncoderState, optional
+            Where to go on.
+        final : bool
+            Whether the sequence ends with this input; with `state` alone.
+
+        Returns
+        -------
+        encoder_out : torch.Tensor
+            [B, T, d_model]
+        hidden_states : list
+            Only with `output_hidden_states`.
+        state : LaCTEncoderState
+            Only if a state was given.
+        """
+        if not self.has_lact:
+            return super().encode(src, wav_len, pad_idx, dynchunktrain_config)
+        out, _, *rest = self._encode(
+            src, wav_len, dynchunktrain_config, state, final
+        )
+        return (out, *rest) if rest else out
+
+    def forward(
+        self, src, tgt, wav_len=None, pad_idx=0, state=None, final=True
+    ):
+        """Encoder and, if there are targets, decoder.
+
+        Arguments
+        ---------
+        src : torch.Tensor
+            [B, T, F] or [B, T, F, C].
+        tgt : torch.Tensor
+            Tokens [B, U], or None.
+        wav_len : torch.Tensor, optional
+            Length of each row over T [B].
+        pad_idx : int
+            The token that pads `tgt`.
+        state : LaCTEncoderState, optional
+            Where to go on.
+        final : bool
+            Whether the sequence ends with this input; with `state` alone.
+
+        Returns
+        -------
+        tuple
+            As SpeechBrain's: (encoder_out, attention list[, hidden states])
+            without targets, else (encoder_out, [hidden states,] decoder_out);
+            the state comes last if one was given.
+        """
+        if not self.has_lact:
+            return super().forward(src, tgt, wav_len, pad_idx)
+        outputs = self._encode(src, wav_len, None, state, final)
+        if tgt is None:
+            return outputs
+        encoded, _, *rest = outputs
+        state = rest.pop() if state is not None else None
+        padding = None
+        if state is not None:
+            padding = ~length_mask(state.lengths, encoded.shape[1])
+        elif wav_len is not None:
+            padding = ~self._mask(wav_len, encoded.shape[1])
+        target_mask = get_lookahead_mask(tgt)
+        target_padding = get_key_padding_mask(tgt, pad_idx=pad_idx)
+        tgt = self.custom_tgt_module(tgt)
+        decoded, _, _ = self.decoder(
+            tgt=tgt + self.positional_encoding_decoder(tgt),
+            memory=encoded,
+            tgt_mask=target_mask,
+            tgt_key_padding_mask=target_padding,
+            memory_key_padding_mask=padding,
+        )
+        rest = [*rest, decoded] if state is None else [*rest, decoded, state]
+        return (encoded, *rest)
+
+    def _encode(self, src, wav_len, dynchunktrain_config, state, final):
+        if src.ndim == 4:
+            src = src.flatten(2)
+        mask = None
+        if wav_len is not None:
+            mask = self._mask(wav_len, src.shape[1])
+        src = self.custom_src_module(zero_padding(src, mask))
+        return self.encoder(
+            src,
+            src_key_padding_mask=None if mask is None else ~mask,
+            dynchunktrain_config=dynchunktrain_config,
+            state=state,
+            final=final,
+        )
+
+    @staticmethod
+    def _mask(wav_len, time):
+        """True at real frames [B, T]."""
+        return length_mask(torch.round(wav_len * time), time)

@@ -1,0 +1,1 @@
+"""Encoders with LaCT layers."""

@@ -1,0 +1,1 @@
+"""Layers: fast weights, window attention and the LaCT mixer."""

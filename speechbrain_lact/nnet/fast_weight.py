@@ -1,0 +1,612 @@
+"""Fast weights: a small SwiGLU network that learns the sequence it reads.
+
+    f_W(x) = W1 [ silu(W0 x) * (W2 x) ]
+
+A chunk of frames at a time, the network is trained on (key, value) pairs while
+the model runs, and read with queries. `fast_weight_scan` is the reference
+implementation that every other backend is tested against.
+
+Source of the formulas: Test-Time Training Done Right,
+https://arxiv.org/abs/2505.23884
+
+Inside, the three matrices of a head are one tensor `[N, 3, h, d]` holding
+W0, W2 and W1 transposed, so that one product serves two matrices and one
+Newton-Schulz iteration serves all.
+
+Authors
+* speechbrain_lact contributors 2026
+"""
+
+import dataclasses
+import logging
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch.utils.checkpoint import checkpoint as recompute
+
+from speechbrain_lact.nnet.fast_optim import OPTIMIZERS, adam, clip_norm, polar
+from speechbrain_lact.nnet.state import (
+    State,
+    buffer,
+    length_mask,
+    slide,
+    splice,
+    zero_padding,
+)
+
+logger = logging.getLogger(__name__)
+
+ORDERS = ("apply_update", "update_apply", "bidirectional")
+WEIGHT_NORMS = ("post", "pre", "none")
+INNER_LOSSES = ("dot_product", "mse")
+NORM_EPS = 1e-5
+
+
+@dataclass
+class FastWeightState(State):
+    """Memory of N fast networks between two calls of `fast_weight_scan`.
+
+    Rows whose flag `fresh` is set have learned nothing: they start from the
+    weights that the next call gives, whatever stands in the tensors here.
+    """
+
+    weights: torch.Tensor = None
+    """W0, W2, W1' [N, 3, h, d]; for `pre` norm the unnormalised copy."""
+    moment: torch.Tensor = None
+    """Momentum, or Adam's first moment [N, 3, h, d]."""
+    square: torch.Tensor = None
+    """Adam's second moment [N, 3, h, d]."""
+    targets: torch.Tensor = None
+    """Row norms of the weights the state began with [N, 2h + d]."""
+    fresh: torch.Tensor = None
+    """True where nothing has been learned yet [N]."""
+    steps: torch.Tensor = None
+    """Number of updates made [N]."""
+    skipped: torch.Tensor = None
+    """Number of updates left out because they were not finite [N]."""
+    keys: torch.Tensor = buffer("right")
+    """Frames of the unfinished chunk [N, P, d]."""
+    values: torch.Tensor = buffer("right")
+    """As `keys`."""
+    gates: torch.Tensor = buffer("right")
+    """Learning rates and momentum of these frames [N, P, 4]."""
+    queries: torch.Tensor = buffer("right")
+    """Their queries, where they wait for an answer [N, P, d]."""
+    pending: torch.Tensor = None
+    """Number of frames of the unfinished chunk [N]."""
+    lengths: torch.Tensor = None
+    """Number of output frames of the call that made this state [N]."""
+
+    @classmethod
+    def start(cls, rows, hidden, width, *, optimizer, order, like):
+        """State of rows that have seen nothing.
+
+        Arguments
+        ---------
+        rows, hidden, width : int
+            N, h and d.
+        optimizer, order : str
+            As `fast_weight_scan` has them.
+        like : torch.Tensor
+            Gives device and type.
+
+        Returns
+        -------
+        FastWeightState
+        """
+        zeros = like.new_zeros
+        weights = zeros(rows, 3, hidden, width)
+        count = zeros(rows, dtype=torch.long)
+        frames = zeros(rows, 0, width)
+        return cls(
+            weights=weights,
+            moment=weights,
+            square=weights if optimizer == "adam" else None,
+            targets=zeros(rows, 2 * hidden + width),
+            fresh=torch.ones_like(count, dtype=torch.bool),
+            steps=count,
+            skipped=count,
+            keys=frames,
+            values=frames,
+            gates=zeros(rows, 0, 4),
+            queries=frames if order == "update_apply" else None,
+            pending=count,
+            lengths=count,
+        )
+
+    @property
+    def w0(self):
+        """W0 [N, h, d]."""
+        return self.weights[:, 0]
+
+    @property
+    def w1(self):
+        """W1 [N, d, h]."""
+        return self.weights[:, 2].transpose(1, 2)
+
+    @property
+    def w2(self):
+        """W2 [N, h, d]."""
+        return self.weights[:, 1]
+
+
+def fast_weight_apply(weights, x, dtype=None):
+    """The fast network itself.
+
+    Arguments
+    ---------
+    weights : torch.Tensor
+        W0, W2, W1' [N, 3, h, d].
+    x : torch.Tensor
+        Frames [N, L, d].
+    dtype : torch.dtype, optional
+        Type of the matrix products (default: that of `weights`).
+
+    Returns
+    -------
+    torch.Tensor
+        f_W(x) [N, L, d].
+
+    Example
+    -------
+    >>> weights = torch.ones(1, 3, 2, 2)
+    >>> fast_weight_apply(weights, torch.zeros(1, 5, 2)).abs().sum()
+    tensor(0.)
+    """
+    gate, hidden = _in(weights, x, dtype)
+    return _mm(F.silu(gate) * hidden, weights[:, 2], dtype)
+
+
+def fast_weight_gradient(
+    weights, k, v, lr, inner_loss="dot_product", dtype=None
+):
+    """Downhill direction of the inner loss of one chunk.
+
+    The loss is `-sum_t lr_t <f_W(k_t), v_t>` for `dot_product` and
+    `sum_t lr_t |f_W(k_t) - v_t|^2 / 2` for `mse`, with a learning rate for
+    each of the three matrices.
+
+    Arguments
+    ---------
+    weights : torch.Tensor
+        W0, W2, W1' [N, 3, h, d].
+    k, v : torch.Tensor
+        Keys and values [N, L, d].
+    lr : torch.Tensor
+        Learning rates of W0, W1, W2 [N, L, 3]; 0 for padding.
+    inner_loss : str
+        `dot_product` or `mse`.
+    dtype : torch.dtype, optional
+        Type of the matrix products.
+
+    Returns
+    -------
+    torch.Tensor
+        [N, 3, h, d], to be added to the weights.
+    """
+    lr0, lr1, lr2 = lr.split(1, dim=-1)
+    gate, hidden = _in(weights, k, dtype)
+    sigma = torch.sigmoid(gate)
+    silu = gate * sigma
+    product = silu * hidden
+    if inner_loss == "mse":
+        v = v - _mm(product, weights[:, 2], dtype)
+    back = _mm(v, weights[:, 2].transpose(1, 2), dtype)
+    d_gate = back * hidden * sigma * (1 + gate * (1 - sigma))
+    d_hidden = back * silu
+    into = torch.cat([d_gate * lr0, d_hidden * lr2], -1)
+    d_in = _mm(into.transpose(1, 2), k, dtype)
+    d_out = _mm((product * lr1).transpose(1, 2), v, dtype)
+    return torch.cat([d_in, d_out], 1).view_as(weights)
+
+
+def fast_weight_scan(
+    w0,
+    w1,
+    w2,
+    q,
+    k,
+    v,
+    lr0,
+    lr1,
+    lr2,
+    *,
+    chunk_size,
+    order="apply_update",
+    optimizer="muon",
+    momentum=None,
+    weight_norm="post",
+    mask=None,
+    state=None,
+    final=False,
+    inner_loss="dot_product",
+    base_lr=1e-2,
+    step_scale=None,
+    max_step_norm=None,
+    nhead=1,
+    checkpoint=False,
+):
+    """Learns a sequence chunk by chunk and reads the memory for each frame.
+
+    Weights, moments and norms are kept in fp32 (float64 if `w0` is); under
+    autocast the matrix products run in its type.
+
+    Arguments
+    ---------
+    w0, w2 : torch.Tensor
+        Initial weights [N, h, d] (N = batch * heads).
+    w1 : torch.Tensor
+        Initial weights [N, d, h].
+    q, k, v : torch.Tensor
+        Queries, keys, values [N, L, d].
+    lr0, lr1, lr2 : torch.Tensor
+        Learning rate of each frame for each matrix [N, L, 1].
+    chunk_size : int
+        Frames per update.
+    order : str
+        `apply_update`: a chunk reads the memory of earlier chunks, then is
+        learned (causal). `update_apply`: a chunk is learned, then reads.
+        `bidirectional`: all chunks are learned, then all read.
+    optimizer : str
+        `sgd`, `adam` or `muon`. With `adam` and `muon` a step has the same
+        size whatever the rates: a tail's step is multiplied by the share of
+        the chunk that is real.
+    momentum : torch.Tensor, optional
+        Decay of each frame [N, L, 1]; a chunk's decay is the mean over its
+        real frames. Not with `adam`, which has decays of its own.
+    weight_norm : str
+        `post`: rows are scaled to their initial norm after each update.
+        `pre`: what is used is scaled, an unnormalised copy is updated.
+        `none`.
+    mask : torch.Tensor, optional
+        [N, L], True = real frame. Padding may stand anywhere.
+    state : FastWeightState, optional
+        Where to go on. None starts from `w0, w1, w2`.
+    final : bool
+        Whether the sequence ends here: the tail is then learned too.
+        Otherwise it stays in the state; in `update_apply` order its frames
+        are answered when their chunk is full.
+    inner_loss : str
+        `dot_product` or `mse`.
+    base_lr : float
+        Step size of `adam`.
+    step_scale : torch.Tensor, optional
+        Factor of each row's steps [N].
+    max_step_norm : float, optional
+        Largest Frobenius norm of a step of one matrix.
+    nhead : int
+        Heads of one batch item, which stand together in N: a non-finite
+        update of one of them is left out for all.
+    checkpoint : bool
+        Whether to recompute each chunk in the backward pass.
+
+    Returns
+    -------
+    out : torch.Tensor
+        [N, L, d], zeros at padding. In `update_apply` order with a state or
+        without `final`: the frames that could be answered, aligned to the
+        left, `state.lengths` of them.
+    state : FastWeightState
+        Where to go on.
+
+    Example
+    -------
+    >>> w, x = torch.randn(1, 4, 4), torch.randn(1, 10, 4)
+    >>> lr = torch.full((1, 10, 1), 0.1)
+    >>> out, state = fast_weight_scan(
+    ...     w, w, w, x, x, x, lr, lr, lr, chunk_size=4
+    ... )
+    >>> out.shape, state.steps, state.pending
+    (torch.Size([1, 10, 4]), tensor([2]), tensor([2]))
+    """
+    _check("order", order, ORDERS)
+    _check("optimizer", optimizer, OPTIMIZERS)
+    _check("weight_norm", weight_norm, WEIGHT_NORMS)
+    _check("inner_loss", inner_loss, INNER_LOSSES)
+    if chunk_size < 1:
+        raise ValueError(f"chunk_size must be at least 1, not {chunk_size}")
+    if optimizer == "adam" and momentum is not None:
+        raise ValueError("adam has decays of its own: leave momentum out")
+    core = torch.promote_types(w0.dtype, torch.float32)
+    device = q.device.type
+    dtype = (
+        torch.get_autocast_dtype(device)
+        if torch.is_autocast_enabled(device) and core == torch.float32
+        else core
+    )
+    rows, length, width = q.shape
+    if momentum is None:
+        momentum = torch.zeros_like(lr0)
+    gates = torch.cat([lr0, lr1, lr2, momentum], -1)
+    frames = [x.to(core) for x in (q, k, v, gates)]
+    lengths = torch.full((rows,), length, device=q.device)
+    places = None
+    if mask is not None:
+        lengths = mask.sum(1)
+        frames = [zero_padding(x, mask) for x in frames]
+        if bool((mask[:, 1:] & ~mask[:, :-1]).any()):
+            places = torch.argsort(~mask, 1, stable=True)
+            frames = [_take(x, places) for x in frames]
+    start = torch.stack([w0, w2, w1.transpose(1, 2)], 1).to(core)
+    if state is None:
+        state = FastWeightState.start(
+            rows, *w0.shape[1:], optimizer=optimizer, order=order, like=start
+        )
+    learner = _Learner(
+        optimizer=optimizer,
+        weight_norm=weight_norm,
+        inner_loss=inner_loss,
+        base_lr=base_lr,
+        step_scale=step_scale,
+        max_step_norm=max_step_norm,
+        nhead=nhead,
+        checkpoint=checkpoint,
+        chunk_size=chunk_size,
+        dtype=dtype,
+    )
+    with torch.autocast(device, enabled=False):
+        out, state = _scan(
+            learner, _begin(state, start), frames, lengths, order, final
+        )
+    if places is not None:
+        if out.shape[1] != length:
+            raise ValueError(
+                "frames answered late need padding after the last real frame"
+            )
+        out = _take(out, torch.argsort(places, 1))
+    return out.to(torch.promote_types(q.dtype, dtype)), state
+
+
+class _Learner:
+    """One update of the fast weights, and one reading."""
+
+    def __init__(self, **options):
+        self.__dict__.update(options)
+
+    def used(self, state):
+        """The weights that are read: `pre` norm scales them."""
+        if self.weight_norm != "pre":
+            return state.weights
+        scaled = _scale_rows(state.weights, state.targets)
+        return _where(state.fresh, state.weights, scaled)
+
+    def read(self, weights, queries):
+        if self.checkpoint:
+            return recompute(
+                fast_weight_apply,
+                weights,
+                queries,
+                self.dtype,
+                use_reentrant=False,
+            )
+        return fast_weight_apply(weights, queries, self.dtype)
+
+    def learn(self, state, keys, values, gates, counts):
+        """The state after one chunk.
+
+        Arguments
+        ---------
+        state : FastWeightState
+        keys, values, gates : torch.Tensor
+            Frames of the chunk, zeros where `counts` ends.
+        counts : torch.Tensor
+            Number of real frames [N]; rows with none stay as they are.
+
+        Returns
+        -------
+        FastWeightState
+        """
+        learned = counts > 0
+        proposal = self.propose(state, keys, values, gates, counts)
+        bad = ~self.finite(proposal)
+        if bool(bad.any()):
+            # Select before computing: a NaN behind torch.where would still
+            # reach the gradients.
+            frames = [
+                x.masked_fill(bad[:, None, None], 0)
+                for x in (keys, values, gates)
+            ]
+            proposal = self.propose(state, *frames, counts)
+            skipped = bad & learned
+            logger.warning(
+                "%d of %d fast-weight updates were not finite and left out",
+                int(skipped.sum()),
+                int(learned.sum()),
+            )
+            state = dataclasses.replace(state, skipped=state.skipped + skipped)
+            learned = learned & ~bad
+        before = (state.weights, state.moment, state.square)
+        weights, moment, square = (
+            old if new is None else _where(learned, new, old)
+            for new, old in zip(proposal, before)
+        )
+        return dataclasses.replace(
+            state,
+            weights=weights,
+            moment=moment,
+            square=square,
+            fresh=state.fresh & ~learned,
+            steps=state.steps + learned,
+        )
+
+    def propose(self, *args):
+        if self.checkpoint:
+            return recompute(self.update, *args, use_reentrant=False)
+        return self.update(*args)
+
+    def finite(self, tensors):
+        """Whether all heads of a batch item are finite [N]."""
+        good = torch.stack(
+            [x.isfinite().flatten(1).all(1) for x in tensors if x is not None]
+        ).all(0)
+        good = good.view(-1, self.nhead).all(1)
+        return good.repeat_interleave(self.nhead)
+
+    def update(self, state, keys, values, gates, counts):
+        """New weights and moments of one chunk."""
+        gradient = fast_weight_gradient(
+            self.used(state),
+            keys,
+            values,
+            gates[..., :3],
+            self.inner_loss,
+            self.dtype,
+        )
+        square = None
+        share = (counts / self.chunk_size).to(gradient.dtype)
+        if self.optimizer == "adam":
+            step, moment, square = adam(
+                gradient,
+                state.moment,
+                state.square,
+                state.steps + 1,
+                self.base_lr,
+            )
+        else:
+            decay = gates[..., 3].sum(1) / counts.clamp(min=1)
+            moment = gradient + decay.view(-1, 1, 1, 1) * state.moment
+            step = moment
+            if self.optimizer == "muon":
+                step = polar(moment, self.dtype)
+        if self.optimizer != "sgd":
+            step = step * share.view(-1, 1, 1, 1)
+        if self.step_scale is not None:
+            step = step * self.step_scale.view(-1, 1, 1, 1)
+        if self.max_step_norm is not None:
+            step = clip_norm(step, self.max_step_norm)
+        weights = state.weights + step
+        if self.weight_norm == "post":
+            weights = _scale_rows(weights, state.targets)
+        return weights, moment, square
+
+
+def _begin(state, start):
+    """Fresh rows take the initial weights and their row norms."""
+    return dataclasses.replace(
+        state,
+        weights=_where(state.fresh, start, state.weights),
+        targets=_where(state.fresh, _row_norms(start), state.targets),
+    )
+
+
+def _scan(learner, state, frames, lengths, order, final):
+    """The scan over chunks, after types, padding and initial weights."""
+    queries, *learned = frames
+    size, before, length = learner.chunk_size, state.pending, queries.shape[1]
+    waited = state.keys.shape[1]
+    if order == "bidirectional" and (waited or not final):
+        raise ValueError(
+            "bidirectional order takes whole sequences: set final=True"
+        )
+    buffers = (state.keys, state.values, state.gates)
+    learned = [splice(b, before, x) for b, x in zip(buffers, learned)]
+    if order == "update_apply":
+        queries = splice(state.queries, before, queries)
+        before = torch.zeros_like(before)
+    total = state.pending + lengths
+    ends = total if final else total // size * size
+    real = length_mask(ends, learned[0].shape[1])
+    chunks = [zero_padding(x, real) for x in learned]
+
+    # Queries stand where their frame stands in its chunk.
+    together = bool((before == before[:1]).all())
+    offset = int(before[0]) if together and len(before) else 0
+    aligned = queries
+    if not together:
+        aligned = slide(queries, -before, chunks[0].shape[1])
+
+    def learn(state, first):
+        chunk = [x[:, first : first + size] for x in chunks]
+        return learner.learn(state, *chunk, (ends - first).clamp(0, size))
+
+    def read(state, first):
+        begin, end = (max(first + x - offset, 0) for x in (0, size))
+        return learner.read(learner.used(state), aligned[:, begin:end])
+
+    pieces, stop = [], int(ends.max()) if len(ends) else 0
+    if order == "bidirectional":
+        for first in range(0, stop, size):
+            state = learn(state, first)
+        pieces.append(learner.read(learner.used(state), aligned))
+    elif order == "update_apply":
+        for first in range(0, stop, size):
+            state = learn(state, first)
+            pieces.append(read(state, first))
+    else:
+        for first in range(0, offset + aligned.shape[1], size):
+            pieces.append(read(state, first))
+            if first < stop:
+                state = learn(state, first)
+    out = torch.cat(pieces, 1) if pieces else queries[:, :0]
+    if not together:
+        out = slide(out, before, length)
+
+    answered = ends if order == "update_apply" else lengths
+    width = int(answered.max()) if len(answered) else 0
+    if order != "update_apply" or (final and not waited):
+        width = length
+    out = F.pad(out[:, :width], (0, 0, 0, max(width - out.shape[1], 0)))
+    out = zero_padding(out, length_mask(answered, width))
+    rest = total - ends
+    wide = int(rest.max()) if len(rest) else 0
+
+    def stay(x):
+        return zero_padding(slide(x, ends, wide), length_mask(rest, wide))
+
+    keys, values, gates = map(stay, learned)
+    waiting = stay(queries) if order == "update_apply" else None
+    return out, dataclasses.replace(
+        state,
+        keys=keys,
+        values=values,
+        gates=gates,
+        queries=waiting,
+        pending=rest,
+        lengths=answered,
+    )
+
+
+def _in(weights, x, dtype):
+    """W0 x and W2 x in one product."""
+    both = weights[:, :2].flatten(1, 2).transpose(1, 2)
+    return _mm(x, both, dtype).chunk(2, -1)
+
+
+def _mm(a, b, dtype):
+    """Batched product in `dtype`, result in the type of `a`."""
+    if dtype is None or dtype == a.dtype:
+        return torch.bmm(a, b)
+    return torch.bmm(a.to(dtype), b.to(dtype)).to(a.dtype)
+
+
+def _row_norms(weights):
+    """Norms of the rows of W0, W2 and W1 [N, 2h + d]."""
+    rows = torch.linalg.vector_norm(weights[:, :2], dim=-1).flatten(1)
+    return torch.cat([rows, torch.linalg.vector_norm(weights[:, 2], dim=-2)], 1)
+
+
+def _scale_rows(weights, targets):
+    """Rows of W0, W2 and W1 scaled to the target norms."""
+    scale = targets / (_row_norms(weights) + NORM_EPS)
+    hidden, width = weights.shape[2:]
+    rows = scale[:, : 2 * hidden].view(-1, 2, hidden, 1)
+    columns = scale[:, 2 * hidden :].view(-1, 1, 1, width)
+    return torch.cat([weights[:, :2] * rows, weights[:, 2:] * columns], 1)
+
+
+def _where(rows, new, old):
+    """Row by row one or the other."""
+    return torch.where(rows.view(-1, *[1] * (new.ndim - 1)), new, old)
+
+
+def _take(x, places):
+    """Frames of each row in another order."""
+    return x.gather(1, places[..., None].expand(-1, -1, x.shape[-1]))
+
+
+def _check(name, value, allowed):
+    if value not in allowed:
+        raise ValueError(
+            f"{name} must be one of {', '.join(allowed)}, not {value!r}"
+        )

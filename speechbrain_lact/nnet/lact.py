@@ -1,0 +1,418 @@
+"""LaCT: window attention for what is near, fast weights for all before it.
+
+Source: Test-Time Training Done Right, https://arxiv.org/abs/2505.23884
+
+Authors
+* speechbrain_lact contributors 2026
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from speechbrain_lact.nnet.fast_weight import FastWeightState, fast_weight_scan
+from speechbrain_lact.nnet.state import (
+    State,
+    Waiting,
+    length_mask,
+    mask_lengths,
+    nested,
+    zero_padding,
+)
+from speechbrain_lact.nnet.window_attention import (
+    Window,
+    WindowState,
+    window_attention,
+)
+
+
+@dataclass
+class LaCTState(State):
+    """What a `LaCT` layer carries from one call to the next."""
+
+    fast: FastWeightState = nested(FastWeightState)
+    """The memory; each tensor is [batch, heads, ...]."""
+    window: WindowState = nested(WindowState)
+    """Keys and values that the window still sees."""
+    waiting: Waiting = nested(Waiting)
+    """Inputs that cannot be answered yet."""
+    lengths: torch.Tensor = None
+    """Number of output frames of the call that made this state [batch]."""
+
+
+class LaCT(nn.Module):
+    """Large-chunk test-time training layer, a drop-in for SpeechBrain's
+    self-attention layers.
+
+    One projection gives queries, keys and values to both memories. Their
+    outputs are added before the output projection; with the fast-weight gate
+    at zero the layer is exactly its window attention.
+
+    Arguments
+    ---------
+    d_model : int
+        Width of the layer.
+    nhead : int
+        Heads of the window attention.
+    dropout : float
+        Dropout of the attention weights.
+    chunk_size : int
+        Frames per update of the fast weights.
+    order : str
+        `apply_update` (causal), `update_apply` (a chunk sees itself) or
+        `bidirectional` (all is learned, then all is read).
+    window : tuple or int, optional
+        Frames seen to the left and right; one number for both. Default: the
+        chunk to the left and, unless causal, 64 to the right in
+        `apply_update` order; (64, 64) in the others.
+    block_window : tuple, optional
+        Frames of a block, and number of blocks seen to the left, in place of
+        `window`.
+    causal : bool
+        Whether no output may depend on later input.
+    fast_heads : int
+        Number of fast networks; each has width `d_model / fast_heads`.
+    expansion : float
+        Hidden width of the fast network over its width.
+    optimizer : str
+        `sgd`, `adam` or `muon`.
+    momentum : bool, optional
+        Whether updates have momentum (default: unless `adam`).
+    weight_norm, inner_loss, max_step_norm, checkpoint
+        As in `fast_weight_scan`.
+    base_lr : float
+        Learning rate of a frame at the start of training. 0 freezes the fast
+        weights: no update is made.
+    silu_values : bool
+        Whether values pass SiLU, as queries and keys do.
+    fast : bool
+        Whether there are fast weights at all (False: window attention alone).
+
+    Raises
+    ------
+    ValueError
+        For sizes that do not divide, unknown names, an order that contradicts
+        `causal`, or a window shorter than the chunk in `apply_update` order:
+        a frame that left the window would be in no memory until its chunk is
+        learned.
+
+    Example
+    -------
+    >>> layer = LaCT(d_model=16, nhead=2, chunk_size=8, fast_heads=2)
+    >>> x = torch.randn(2, 20, 16)
+    >>> out, _ = layer(x, x, x)
+    >>> out.shape
+    torch.Size([2, 20, 16])
+    >>> out, _, state = layer(x, x, x, state=layer.initial_state(2))
+    >>> state.fast.steps[:, 0]
+    tensor([3, 3])
+    """
+
+    def __init__(
+        self,
+        d_model,
+        nhead,
+        dropout=0.0,
+        chunk_size=512,
+        order="update_apply",
+        window=None,
+        block_window=None,
+        causal=False,
+        fast_heads=4,
+        expansion=1.0,
+        optimizer="muon",
+        momentum=None,
+        weight_norm="post",
+        inner_loss="dot_product",
+        base_lr=1e-2,
+        max_step_norm=None,
+        silu_values=True,
+        checkpoint=False,
+        fast=True,
+    ):
+        super().__init__()
+        for name, heads in (("nhead", nhead), ("fast_heads", fast_heads)):
+            if d_model % heads or d_model // heads % 2:
+                raise ValueError(
+                    f"{name}={heads} must divide d_model={d_model} into even "
+                    f"widths"
+                )
+        if causal and order != "apply_update":
+            raise ValueError(
+                f"causal=True needs order apply_update, not {order}"
+            )
+        if base_lr < 0:
+            raise ValueError(f"base_lr must not be negative: {base_lr}")
+        self.d_model, self.nhead, self.dropout = d_model, nhead, dropout
+        self.order, self.causal = order, causal
+        self.chunk_size, self.fast_heads = chunk_size, fast_heads
+        self.window = self._make_window(window, block_window)
+        self.scale = (d_model // nhead) ** -0.5
+        self.base_lr, self.silu_values, self.fast = base_lr, silu_values, fast
+        if momentum is None:
+            momentum = optimizer != "adam"
+        self.options = {
+            "chunk_size": chunk_size,
+            "order": order,
+            "optimizer": optimizer,
+            "weight_norm": weight_norm,
+            "inner_loss": inner_loss,
+            "base_lr": base_lr,
+            "max_step_norm": max_step_norm,
+            "nhead": fast_heads,
+            "checkpoint": checkpoint,
+        }
+        self.in_proj_weight = nn.Parameter(torch.empty(3 * d_model, d_model))
+        self.out_proj = nn.Linear(d_model, d_model)
+        if fast:
+            self._make_fast(d_model // fast_heads, expansion, momentum)
+        self.reset_parameters()
+
+    def _make_window(self, window, block_window):
+        if window is not None and block_window is not None:
+            raise ValueError("give window or block_window, not both")
+        if block_window is not None:
+            block, left = block_window
+            window = Window(left=left, block=block)
+        elif window is None:
+            near = self.order == "apply_update"
+            window = Window(
+                left=self.chunk_size if near else 64,
+                right=0 if self.causal else 64,
+            )
+        else:
+            both = (window, window) if isinstance(window, int) else window
+            left, right = both
+            window = Window(left=left, right=right)
+        return self._check_window(window)
+
+    def _check_window(self, window):
+        if self.order == "apply_update" and (
+            window.frames_left < self.chunk_size
+        ):
+            raise ValueError(
+                f"a window of {window.frames_left} frames to the left is "
+                f"shorter than the chunk of {self.chunk_size}: in apply_update "
+                f"order frames would be in neither memory; use a window of at "
+                f"least the chunk, or a smaller chunk"
+            )
+        if self.causal and (window.right or window.block):
+            raise ValueError("causal=True needs a window without a right side")
+        return window
+
+    def _make_fast(self, width, expansion, momentum):
+        heads, hidden = self.fast_heads, round(width * expansion)
+        if hidden < 1:
+            raise ValueError(f"expansion={expansion} leaves no hidden width")
+        self.w0 = nn.Parameter(torch.empty(heads, hidden, width))
+        self.w1 = nn.Parameter(torch.empty(heads, width, hidden))
+        self.w2 = nn.Parameter(torch.empty(heads, hidden, width))
+        self.step_scale = nn.Parameter(torch.empty(heads))
+        self.qk_scale = nn.Parameter(torch.empty(2, self.d_model))
+        self.qk_offset = nn.Parameter(torch.empty(2, self.d_model))
+        self.lr_proj = nn.Linear(self.d_model, 3 * heads)
+        self.gate_proj = nn.Linear(self.d_model, heads)
+        self.momentum_proj = None
+        if momentum:
+            self.momentum_proj = nn.Linear(self.d_model, heads)
+        self.fast_norm = nn.RMSNorm(width, eps=1e-5)
+
+    def reset_parameters(self):
+        """Draws the initial weights."""
+        nn.init.xavier_uniform_(self.in_proj_weight)
+        self.out_proj.reset_parameters()
+        if not self.fast:
+            return
+        for weight in (self.w0, self.w1, self.w2):
+            nn.init.normal_(weight, std=weight.shape[-1] ** -0.5)
+        for ones in (self.step_scale, self.qk_scale):
+            nn.init.ones_(ones)
+        nn.init.zeros_(self.qk_offset)
+        for linear in (self.lr_proj, self.gate_proj, self.momentum_proj):
+            if linear is not None:
+                linear.reset_parameters()
+        self.fast_norm.reset_parameters()
+
+    @property
+    def group(self):
+        """Frames that are answered together when they come in pieces."""
+        group = self.window.block or 1
+        if self.order == "update_apply":
+            group = math.lcm(group, self.chunk_size)
+        return group
+
+    def initial_state(self, batch):
+        """State of rows that have seen nothing.
+
+        Arguments
+        ---------
+        batch : int
+            Number of rows.
+
+        Returns
+        -------
+        LaCTState
+        """
+        like = self.in_proj_weight
+        frames = like.new_zeros(batch, 0, self.d_model)
+        heads = frames.view(batch, 0, self.nhead, self.d_model // self.nhead)
+        fast = None
+        if self.fast:
+            fast = FastWeightState.start(
+                batch * self.fast_heads,
+                *self.w0.shape[1:],
+                optimizer=self.options["optimizer"],
+                order=self.order,
+                like=self.w0.to(torch.promote_types(like.dtype, torch.float32)),
+            ).map(self._by_row)
+        waiting = Waiting.empty(frames)
+        return LaCTState(
+            fast, WindowState.empty(heads), waiting, waiting.counts
+        )
+
+    def _by_row(self, tensor):
+        return tensor.unflatten(0, (-1, self.fast_heads))
+
+    def forward(
+        self,
+        query,
+        key,
+        value,
+        attn_mask=None,
+        key_padding_mask=None,
+        return_attn_weights=True,
+        pos_embs=None,
+        state=None,
+        final=True,
+        window=None,
+    ):
+        """Self-attention and memory.
+
+        Arguments
+        ---------
+        query, key, value : torch.Tensor
+            The same input [B, T, E].
+        attn_mask : None
+            Not supported: the window and the order say what a frame sees.
+        key_padding_mask : torch.Tensor, optional
+            [B, T], True = padding, after the last real frame.
+        return_attn_weights : bool
+            Kept for compliance; there are no weights to return.
+        pos_embs : None
+            Not used; kept for compliance.
+        state : LaCTState, optional
+            Where to go on.
+        final : bool
+            Whether the sequence ends with this input. Then its tail is
+            learned and the window is emptied; only the memory goes on. Used
+            with `state` alone: without one, a call is a whole sequence.
+        window : Window, optional
+            A window for this call (dynamic chunk training).
+
+        Returns
+        -------
+        out : torch.Tensor
+            [B, T, E], zeros at padding. With a state, the frames that could
+            be answered, `state.lengths` of them.
+        attn : None
+            There are no attention weights.
+        state : LaCTState
+            Only if a state was given.
+        """
+        if key is not query or value is not query:
+            raise ValueError("LaCT is self-attention: query, key, value differ")
+        if attn_mask is not None:
+            raise ValueError(
+                "LaCT takes no attn_mask: its window and order say what a "
+                "frame sees"
+            )
+        x, mask = query, None
+        lengths = torch.full((len(x),), x.shape[1], device=x.device)
+        if key_padding_mask is not None:
+            mask = ~key_padding_mask
+            lengths = mask_lengths(mask)
+        window = self._check_window(window) if window else self.window
+        carried = state
+        if state is not None:
+            x = zero_padding(x, mask)
+            x, lengths, waiting = state.waiting.push(
+                x, lengths, self.group, final
+            )
+            if not final and window.right:
+                raise ValueError(
+                    "a window with a right side takes whole sequences: use "
+                    "final=True, or a causal or block window"
+                )
+            mask = length_mask(lengths, x.shape[1])
+        x = zero_padding(x, mask)
+        projected = F.linear(x, self.in_proj_weight)
+        heads = projected.unflatten(-1, (3, self.nhead, -1)).unbind(2)
+        out, near = window_attention(
+            *heads,
+            window,
+            lengths=lengths,
+            state=carried and carried.window,
+            scale=self.scale,
+            dropout=self.dropout if self.training else 0.0,
+        )
+        out = out.flatten(2)
+        memory = None
+        if self.fast:
+            read, memory = self._remember(x, projected, mask, carried, final)
+            out = out + read.to(out.dtype)
+        out = zero_padding(self.out_proj(out), mask)
+        if carried is None:
+            return (out, None) if return_attn_weights else out
+        if final:
+            near = WindowState.empty(heads[1])
+        state = LaCTState(memory, near, waiting, lengths)
+        return out, None, state
+
+    def _remember(self, x, projected, mask, state, final):
+        """Reads and updates the fast weights; [B, T, E] in and out."""
+        batch, heads = len(x), self.fast_heads
+        core = torch.promote_types(self.w0.dtype, torch.float32)
+        q, k, v = projected.to(core).chunk(3, -1)
+        q = F.silu(q * self.qk_scale[0] + self.qk_offset[0])
+        k = F.silu(k * self.qk_scale[1] + self.qk_offset[1])
+        v = F.silu(v) if self.silu_values else v
+
+        def split(y):
+            y = y.unflatten(-1, (heads, -1)).transpose(1, 2)
+            return y.flatten(0, 1)
+
+        q, k, v = split(q), split(k), split(v)
+        q, k = (y / (y.norm(dim=-1, keepdim=True) + 1e-5) for y in (q, k))
+        rates = self._rates(x, core)
+        decay = None
+        if self.momentum_proj is not None:
+            decay = split(torch.sigmoid(self.momentum_proj(x).to(core)))
+        initial = (w.repeat(batch, 1, 1) for w in (self.w0, self.w1, self.w2))
+        # Without a state nobody reads what the causal order learns last.
+        ends = final if state else self.order != "apply_update"
+        out, memory = fast_weight_scan(
+            *initial,
+            q,
+            k,
+            v,
+            *split(rates).split(1, -1),
+            momentum=decay,
+            mask=mask if mask is None else mask.repeat_interleave(heads, 0),
+            state=state and state.fast.map(lambda y: y.flatten(0, 1)),
+            final=ends,
+            step_scale=self.step_scale.repeat(batch),
+            **self.options,
+        )
+        gate = F.silu(self.gate_proj(x).to(core))
+        out = self.fast_norm(self._by_row(out.to(core)).transpose(1, 2))
+        return (out * gate[..., None]).flatten(2), memory.map(self._by_row)
+
+    def _rates(self, x, core):
+        """Learning rates of each frame and head [B, T, heads * 3]."""
+        rates = self.lr_proj(x).to(core)
+        if self.base_lr == 0:
+            return torch.zeros_like(rates)
+        return F.softplus(rates + math.log(math.expm1(self.base_lr)))

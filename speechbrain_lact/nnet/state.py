@@ -1,0 +1,526 @@
+"""States of sequence modules as values: batch-first dataclasses of tensors.
+
+A module of this package takes a state and returns a new one; it never keeps
+sequence state in an attribute. States can be indexed, joined, reset, detached
+and moved row by row, and written to a versioned safetensors file.
+
+Authors
+* speechbrain_lact contributors 2026
+"""
+
+import dataclasses
+import json
+import os
+from dataclasses import dataclass
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+STATE_VERSION = 1
+
+
+def buffer(side):
+    """Field of frames waiting in dimension 1, where rows may differ in number.
+
+    Arguments
+    ---------
+    side : str
+        Where padding goes when rows of different widths are joined: `"right"`
+        for frames aligned to the left, `"left"` for frames aligned to the
+        right.
+
+    Returns
+    -------
+    dataclasses.Field
+        To be assigned in the body of a `State`.
+    """
+    return dataclasses.field(default=None, metadata={"pad": side})
+
+
+def nested(cls, many=False):
+    """Field that holds another state, or a list of them.
+
+    Arguments
+    ---------
+    cls : type
+        The class of the state.
+    many : bool
+        Whether the field is a list of such states.
+
+    Returns
+    -------
+    dataclasses.Field
+        To be assigned in the body of a `State`.
+    """
+    return dataclasses.field(
+        default=None, metadata={"state": cls, "many": many}
+    )
+
+
+@dataclass
+class State:
+    """Base of all states: a dataclass whose fields are batch-first tensors,
+    other states, lists of states, or None.
+
+    Example
+    -------
+    >>> @dataclass
+    ... class Counter(State):
+    ...     count: torch.Tensor = None
+    >>> state = Counter(torch.tensor([1, 2, 3]))
+    >>> state.index(torch.tensor([2, 0])).count
+    tensor([3, 1])
+    >>> state.reset(torch.tensor([True, False, False])).count
+    tensor([0, 2, 3])
+    >>> Counter.cat([state, state]).count
+    tensor([1, 2, 3, 1, 2, 3])
+    """
+
+    def map(self, function):
+        """Applies a function to every tensor.
+
+        Arguments
+        ---------
+        function : callable
+            Takes a tensor and returns a tensor.
+
+        Returns
+        -------
+        State
+            A new state of the same class.
+        """
+
+        def visit(value):
+            if isinstance(value, torch.Tensor):
+                return function(value)
+            if isinstance(value, State):
+                return value.map(function)
+            if isinstance(value, list):
+                return [visit(item) for item in value]
+            return value
+
+        return dataclasses.replace(
+            self,
+            **{f.name: visit(getattr(self, f.name)) for f in self._fields()},
+        )
+
+    def index(self, rows):
+        """Selects, repeats or reorders rows, as a beam search does.
+
+        Arguments
+        ---------
+        rows : torch.Tensor
+            Integer indices or a boolean mask over the batch.
+
+        Returns
+        -------
+        State
+            The rows asked for, in that order.
+        """
+        return self.map(lambda tensor: tensor[rows])
+
+    def detach(self):
+        """Cuts the state from the graph that made it."""
+        return self.map(torch.Tensor.detach)
+
+    def to(self, device):
+        """Moves every tensor to a device; types stay as they are."""
+        return self.map(lambda tensor: tensor.to(device))
+
+    def reset(self, rows):
+        """Puts rows back to the start of a sequence, with the model's own
+        initial memory.
+
+        Arguments
+        ---------
+        rows : torch.Tensor
+            Boolean mask [batch], True where the row starts again.
+
+        Returns
+        -------
+        State
+            The other rows are unchanged.
+        """
+
+        def clear(tensor):
+            where = rows.to(tensor.device).view(-1, *[1] * (tensor.ndim - 1))
+            # A row at the start is all zeros, and its flags are all True.
+            return tensor.masked_fill(where, tensor.dtype == torch.bool)
+
+        return self.map(clear)
+
+    @classmethod
+    def cat(cls, states):
+        """Joins states along the batch; narrower buffers are padded.
+
+        Arguments
+        ---------
+        states : list of State
+            States of one class and configuration.
+
+        Returns
+        -------
+        State
+            All rows in order.
+        """
+        joined = {}
+        for field in cls._fields():
+            values = [getattr(state, field.name) for state in states]
+            if field.metadata.get("many"):
+                inner = field.metadata["state"]
+                joined[field.name] = [
+                    inner.cat(list(layer)) for layer in zip(*values)
+                ]
+            elif isinstance(values[0], State):
+                joined[field.name] = values[0].cat(values)
+            elif any(value is None for value in values):
+                if not all(value is None for value in values):
+                    raise ValueError(
+                        f"states of different configurations: only some have "
+                        f"'{field.name}'"
+                    )
+                joined[field.name] = None
+            else:
+                joined[field.name] = torch.cat(
+                    _same_width(values, field.metadata.get("pad"))
+                )
+        return cls(**joined)
+
+    def save(self, path, config):
+        """Writes the state beside its target name, then renames it.
+
+        Arguments
+        ---------
+        path : str
+            The file to write.
+        config : dict
+            What the state belongs to (sizes and options of the module).
+        """
+        metadata = {
+            "format": type(self).__name__,
+            "version": str(STATE_VERSION),
+            "config": json.dumps(config, sort_keys=True),
+        }
+        aside = f"{path}.{os.getpid()}.part"
+        tensors = {k: v.contiguous() for k, v in self._named_tensors()}
+        save_file(tensors, aside, metadata=metadata)
+        os.replace(aside, path)
+
+    @classmethod
+    def load(cls, path, config, device="cpu"):
+        """Reads a state that `save` wrote.
+
+        Arguments
+        ---------
+        path : str
+            The file to read.
+        config : dict
+            What the state must belong to.
+        device : str
+            Where to put the tensors.
+
+        Returns
+        -------
+        State
+
+        Raises
+        ------
+        ValueError
+            If the file is no state, is damaged, or is of another version or
+            configuration.
+        """
+        try:
+            with safe_open(path, "pt", device=str(device)) as file:
+                metadata = file.metadata() or {}
+                tensors = {name: file.get_tensor(name) for name in file.keys()}
+        except SafetensorError as error:
+            raise ValueError(f"{path}: not a state file ({error})") from error
+        expected = {"format": cls.__name__, "version": str(STATE_VERSION)}
+        for key, value in expected.items():
+            if metadata.get(key) != value:
+                raise ValueError(
+                    f"{path}: {key} is {metadata.get(key)!r}, this model "
+                    f"needs {value!r}"
+                )
+        written = json.loads(metadata.get("config", "{}"))
+        wanted = json.loads(json.dumps(config))
+        keys = sorted(set(written) | set(wanted))
+        differ = [k for k in keys if written.get(k) != wanted.get(k)]
+        if differ:
+            told = ", ".join(
+                f"{k} is {written.get(k)!r}, not {wanted.get(k)!r}"
+                for k in differ
+            )
+            raise ValueError(f"{path}: state of another model: {told}")
+        return cls._from_tensors(tensors)
+
+    @classmethod
+    def _fields(cls):
+        return dataclasses.fields(cls)
+
+    def _named_tensors(self, prefix=""):
+        for field in self._fields():
+            value = getattr(self, field.name)
+            name = prefix + field.name
+            if isinstance(value, torch.Tensor):
+                yield name, value
+            elif isinstance(value, State):
+                yield from value._named_tensors(name + ".")
+            elif isinstance(value, list):
+                for i, item in enumerate(value):
+                    yield from item._named_tensors(f"{name}.{i}.")
+
+    @classmethod
+    def _from_tensors(cls, tensors, prefix=""):
+        values = {}
+        for field in cls._fields():
+            name, inner = prefix + field.name, field.metadata.get("state")
+            if inner is None:
+                values[field.name] = tensors.get(name)
+            elif field.metadata["many"]:
+                heads = [n for n in tensors if n.startswith(name + ".")]
+                count = 1 + max(
+                    int(n[len(name) + 1 :].split(".")[0]) for n in heads
+                )
+                values[field.name] = [
+                    inner._from_tensors(tensors, f"{name}.{i}.")
+                    for i in range(count)
+                ]
+            elif any(n.startswith(name + ".") for n in tensors):
+                values[field.name] = inner._from_tensors(tensors, name + ".")
+        return cls(**values)
+
+
+def _same_width(tensors, side):
+    """Pads dimension 1 with zeros to the widest, on the side given."""
+    if side is None:
+        return tensors
+    width = max(tensor.shape[1] for tensor in tensors)
+    padded = []
+    for tensor in tensors:
+        fill = tensor.new_zeros(
+            tensor.shape[0], width - tensor.shape[1], *tensor.shape[2:]
+        )
+        parts = [tensor, fill] if side == "right" else [fill, tensor]
+        padded.append(torch.cat(parts, 1))
+    return padded
+
+
+def length_mask(lengths, width):
+    """Mask of the frames that exist.
+
+    Arguments
+    ---------
+    lengths : torch.Tensor
+        Number of frames of each row [B].
+    width : int
+        Number of columns.
+
+    Returns
+    -------
+    torch.Tensor
+        Boolean [B, width], True = real frame.
+
+    Example
+    -------
+    >>> length_mask(torch.tensor([1, 2]), 2)
+    tensor([[ True, False],
+            [ True,  True]])
+    """
+    columns = torch.arange(width, device=lengths.device)
+    return columns < lengths[:, None]
+
+
+def mask_lengths(mask):
+    """Number of frames of each row of a mask whose padding is on the right.
+
+    Arguments
+    ---------
+    mask : torch.Tensor
+        Boolean [B, T], True = real frame.
+
+    Returns
+    -------
+    torch.Tensor
+        Integers [B].
+
+    Raises
+    ------
+    ValueError
+        If a row has padding before a real frame.
+    """
+    if bool((mask[:, 1:] & ~mask[:, :-1]).any()):
+        raise ValueError("padding must stand after the last real frame")
+    return mask.sum(1)
+
+
+def zero_padding(x, mask):
+    """Zeros in place of padded frames; NaN there reaches neither the values
+    nor the gradients that follow.
+
+    Arguments
+    ---------
+    x : torch.Tensor
+        Frames [B, T, ...].
+    mask : torch.Tensor
+        Boolean [B, T], True = real frame, or None for none padded.
+
+    Returns
+    -------
+    torch.Tensor
+        As `x`.
+    """
+    if mask is None:
+        return x
+    return x.masked_fill(~mask.view(*mask.shape, *[1] * (x.ndim - 2)), 0)
+
+
+def gather_frames(x, index):
+    """Frames of each row at the given places.
+
+    Arguments
+    ---------
+    x : torch.Tensor
+        Frames [B, T, ...].
+    index : torch.Tensor
+        Integers [B, S]; places outside 0..T-1 give zeros.
+
+    Returns
+    -------
+    torch.Tensor
+        [B, S, ...]
+
+    Example
+    -------
+    >>> x = torch.tensor([[1, 2, 3], [4, 5, 6]])
+    >>> gather_frames(x, torch.tensor([[-1, 0], [2, 3]]))
+    tensor([[0, 1],
+            [6, 0]])
+    """
+    if x.shape[1] == 0:
+        return x.new_zeros(*index.shape, *x.shape[2:])
+    inside = (index >= 0) & (index < x.shape[1])
+    rows = torch.arange(x.shape[0], device=x.device)[:, None]
+    return zero_padding(x[rows, index.clamp(0, x.shape[1] - 1)], inside)
+
+
+def slide(x, start, width):
+    """The same number of frames of each row, from a place of its own.
+
+    Arguments
+    ---------
+    x : torch.Tensor
+        Frames [B, T, ...].
+    start : torch.Tensor
+        First frame wanted of each row [B]; may be negative.
+    width : int
+        Number of frames.
+
+    Returns
+    -------
+    torch.Tensor
+        [B, width, ...], zeros where there is no frame.
+    """
+    columns = torch.arange(width, device=x.device)
+    return gather_frames(x, start[:, None] + columns)
+
+
+def splice(waiting, counts, x):
+    """Puts new frames directly behind those that wait.
+
+    Arguments
+    ---------
+    waiting : torch.Tensor
+        Frames aligned to the left [B, P, ...].
+    counts : torch.Tensor
+        How many wait in each row [B].
+    x : torch.Tensor
+        New frames aligned to the left [B, T, ...].
+
+    Returns
+    -------
+    torch.Tensor
+        [B, P + T, ...], aligned to the left.
+
+    Example
+    -------
+    >>> waiting = torch.tensor([[1, 0], [1, 2]])
+    >>> splice(waiting, torch.tensor([1, 2]), torch.tensor([[5], [6]]))
+    tensor([[1, 5, 0],
+            [1, 2, 6]])
+    """
+    width = waiting.shape[1]
+    if width == 0:
+        return x
+    joined = torch.cat([waiting, x.to(waiting.dtype)], 1)
+    columns = torch.arange(joined.shape[1], device=x.device).expand(
+        x.shape[0], -1
+    )
+    gap = width - counts[:, None]
+    index = torch.where(columns < counts[:, None], columns, columns + gap)
+    return gather_frames(joined, index)
+
+
+@dataclass
+class Waiting(State):
+    """Frames that arrived and cannot be answered yet.
+
+    Example
+    -------
+    >>> waiting = Waiting.empty(torch.zeros(1, 0, 1))
+    >>> x = torch.arange(5.0).view(1, 5, 1)
+    >>> ready, lengths, waiting = waiting.push(
+    ...     x, torch.tensor([5]), group=2, final=False
+    ... )
+    >>> ready.flatten(), lengths, waiting.frames.flatten()
+    (tensor([0., 1., 2., 3.]), tensor([4]), tensor([4.]))
+    """
+
+    frames: torch.Tensor = buffer("right")
+    counts: torch.Tensor = None
+
+    @classmethod
+    def empty(cls, x):
+        """No frames, shaped like `x` [B, T, ...]."""
+        return cls(
+            x.new_zeros(x.shape[0], 0, *x.shape[2:]),
+            torch.zeros(x.shape[0], dtype=torch.long, device=x.device),
+        )
+
+    def push(self, x, lengths, group, final):
+        """Adds frames and takes out what can be answered.
+
+        Arguments
+        ---------
+        x : torch.Tensor
+            New frames [B, T, ...].
+        lengths : torch.Tensor
+            How many of them are real [B].
+        group : int
+            Frames are answered in multiples of this.
+        final : bool
+            Whether the sequence ends here: then nothing waits any longer.
+
+        Returns
+        -------
+        ready : torch.Tensor
+            Frames to answer [B, S, ...].
+        lengths : torch.Tensor
+            How many of them are real [B].
+        waiting : Waiting
+            What stays.
+        """
+        total = self.counts + lengths
+        stream = splice(self.frames, self.counts, x)
+        if final:
+            return stream, total, Waiting.empty(stream)
+        ready = total // group * group
+        rest = total - ready
+        width = int(rest.max())
+        if width == 0 and int(ready.min()) == stream.shape[1]:
+            return stream, ready, Waiting.empty(stream)
+        stays = zero_padding(
+            slide(stream, ready, width), length_mask(rest, width)
+        )
+        return stream[:, : int(ready.max())], ready, Waiting(stays, rest)

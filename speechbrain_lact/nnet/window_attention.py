@@ -1,0 +1,235 @@
+"""Sliding-window attention whose cost grows linearly with the sequence.
+
+The window is a band of frames to the left and right of each query, or blocks:
+the query's own block and some blocks to its left (SpeechBrain's dynamic
+chunks, whose look-ahead does not add up over layers). Masks are built per
+block of queries, never time x time. Positions are rotary
+(https://arxiv.org/abs/2104.09864), in the pairing of SpeechBrain's RoPEMHA.
+
+Authors
+* speechbrain_lact contributors 2026
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+import torch.nn.functional as F
+
+from speechbrain_lact.nnet.state import (
+    State,
+    buffer,
+    length_mask,
+    slide,
+    zero_padding,
+)
+
+# Least number of queries that share one slice of keys.
+LEAST_QUERIES = 64
+
+# Up to so many slices one masked square is faster than copies of slices.
+FEW_BLOCKS = 3
+
+
+@dataclass(frozen=True)
+class Window:
+    """Which keys a query sees.
+
+    Arguments
+    ---------
+    left : int
+        Frames (band) or blocks (blocks) to the left.
+    right : int
+        Frames to the right of a band.
+    block : int, optional
+        Frames of a block; None for a band.
+
+    Example
+    -------
+    >>> Window(left=2, block=16).frames_left
+    32
+    """
+
+    left: int
+    right: int = 0
+    block: int = None
+
+    def __post_init__(self):
+        if self.left < 0 or self.right < 0:
+            raise ValueError(
+                f"a window has no negative sides: left={self.left}, "
+                f"right={self.right}"
+            )
+        if self.block is not None and (self.block < 1 or self.right):
+            raise ValueError(
+                f"a block window has block >= 1 and no right side: "
+                f"block={self.block}, right={self.right}"
+            )
+
+    @property
+    def frames_left(self):
+        """Frames seen to the left, at least."""
+        return self.left * (self.block or 1)
+
+
+@dataclass
+class WindowState(State):
+    """The last keys and values that later queries still see."""
+
+    keys: torch.Tensor = buffer("left")
+    """Keys before rotation [B, W, H, D], aligned to the right."""
+    values: torch.Tensor = buffer("left")
+    """As `keys`."""
+    counts: torch.Tensor = None
+    """How many of them are real [B]."""
+
+    @classmethod
+    def empty(cls, keys):
+        """Nothing seen; shaped like `keys` [B, T, H, D]."""
+        none = keys.new_zeros(keys.shape[0], 0, *keys.shape[2:])
+        counts = torch.zeros(
+            keys.shape[0], dtype=torch.long, device=keys.device
+        )
+        return cls(none, none, counts)
+
+
+def window_attention(
+    q, k, v, window, *, lengths, state=None, scale=None, dropout=0.0
+):
+    """Attention of each frame to the frames in its window.
+
+    Arguments
+    ---------
+    q, k, v : torch.Tensor
+        Heads [B, T, H, D], before rotation.
+    window : Window
+        Which keys a query sees.
+    lengths : torch.Tensor
+        Number of real frames [B]; the others must be finite.
+    state : WindowState, optional
+        Earlier keys. With blocks, rows must stand at the start of a block.
+    scale : float, optional
+        Factor of the scores (default: 1 / sqrt(D)).
+    dropout : float
+        Dropout of the attention weights.
+
+    Returns
+    -------
+    out : torch.Tensor
+        [B, T, H, D]
+    state : WindowState
+        What later queries still see.
+
+    Example
+    -------
+    >>> x = torch.randn(1, 10, 2, 4)
+    >>> out, state = window_attention(
+    ...     x, x, x, Window(left=3), lengths=torch.tensor([10])
+    ... )
+    >>> out.shape, state.keys.shape
+    (torch.Size([1, 10, 2, 4]), torch.Size([1, 3, 2, 4]))
+    """
+    rows, time, heads, width = q.shape
+    left = window.frames_left
+    state = state or WindowState.empty(k)
+    cached = state.keys.shape[1]
+    keys = torch.cat([state.keys.to(k.dtype), k], 1)
+    values = torch.cat([state.values.to(v.dtype), v], 1)
+    seen = torch.cat(
+        [
+            length_mask(state.counts, cached).flip(1),
+            length_mask(lengths, time),
+        ],
+        1,
+    )
+    new_state = WindowState(
+        *(
+            _last(x, cached + lengths, left, state.counts + lengths)
+            for x in (keys, values)
+        ),
+        (state.counts + lengths).clamp(max=left),
+    )
+    if time == 0:
+        return q, new_state
+    keys = rotate(keys, -cached)
+    q = rotate(q, 0)
+
+    size = window.block or max(left + window.right, LEAST_QUERIES)
+    blocks = -(-time // size)
+    if blocks == 1 or (window.block is None and blocks <= FEW_BLOCKS):
+        size, blocks, before, after = time, 1, cached, 0
+    else:
+        before, after = left, window.right
+    # Slices of keys begin `before` frames ahead of their queries.
+    over = blocks * size - time
+    pad = (before - cached, over + after)
+    keys, values = (_pad(x, *pad) for x in (keys, values))
+    seen = F.pad(seen, pad)
+    span = before + size + after
+    keys, values = (
+        x.unfold(1, span, size).permute(0, 1, 2, 4, 3).flatten(0, 1)
+        for x in (keys, values)
+    )
+    q = _pad(q, 0, over).view(rows * blocks, size, heads, width)
+    allowed = seen.unfold(1, span, size).unsqueeze(2)
+    if window.block is None:
+        places = torch.arange(span, device=q.device) - before
+        steps = places - torch.arange(size, device=q.device)[:, None]
+        allowed = allowed & (steps >= -left) & (steps <= window.right)
+    # A padded query sees everything, so that its softmax is not empty.
+    nothing = ~length_mask(lengths, blocks * size)
+    allowed = allowed | nothing.view(rows, blocks, size, 1)
+    out = F.scaled_dot_product_attention(
+        q.transpose(1, 2),
+        keys,
+        values,
+        attn_mask=allowed.flatten(0, 1).unsqueeze(1),
+        dropout_p=dropout,
+        scale=scale,
+    )
+    out = out.transpose(1, 2).reshape(rows, blocks * size, heads, width)
+    return out[:, :time], new_state
+
+
+def rotate(x, start):
+    """Rotary positions: pairs of channels turn with time.
+
+    Arguments
+    ---------
+    x : torch.Tensor
+        Heads [B, T, H, D], D even.
+    start : int
+        Position of the first frame. Only differences between the positions
+        of queries and keys matter, and they stay within a window.
+
+    Returns
+    -------
+    torch.Tensor
+        As `x`.
+    """
+    cosines, sines = _turns(x.shape[1], x.shape[3], start, x.device, x.dtype)
+    even, odd = x[..., 0::2], x[..., 1::2]
+    turned = (even * cosines - odd * sines, odd * cosines + even * sines)
+    return torch.stack(turned, -1).flatten(-2)
+
+
+@lru_cache(maxsize=64)
+def _turns(time, width, start, device, dtype):
+    """Cosines and sines [T, 1, D / 2], exact to rounding at any position."""
+    places = torch.arange(
+        start, start + time, dtype=torch.float64, device=device
+    )
+    exponents = torch.arange(0, width, 2, dtype=torch.float64, device=device)
+    angles = places[:, None, None] * 10000 ** (-exponents / width)
+    return angles.cos().to(dtype), angles.sin().to(dtype)
+
+
+def _pad(x, before, after):
+    """Zeros before and after in time [B, T, H, D]."""
+    return F.pad(x, (0, 0, 0, 0, before, after))
+
+
+def _last(x, ends, width, counts):
+    """The last frames of each row, aligned to the right [B, width, ...]."""
+    kept = slide(x, ends - width, width)
+    return zero_padding(kept, length_mask(counts, width).flip(1))

@@ -1,0 +1,1 @@
+"""Sessions of utterances and what they carry."""

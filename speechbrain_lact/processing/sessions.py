@@ -1,0 +1,196 @@
+"""Sessions: consecutive utterances of one voice that share a memory.
+
+Authors
+* speechbrain_lact contributors 2026
+"""
+
+import json
+import random
+
+import torch
+from torch.utils.data import Sampler
+
+from speechbrain.utils.checkpoints import (
+    mark_as_loader,
+    mark_as_saver,
+    register_checkpoint_hooks,
+)
+
+
+class SessionBatchSampler(Sampler):
+    """Batches in which every row is one session played in order.
+
+    Row i of batch k + 1 is the utterance after row i of batch k; a session
+    that ends makes place for the next one. The last batches have fewer rows.
+
+    Arguments
+    ---------
+    sessions : list of str
+        Session of each utterance of the data set.
+    positions : list of int
+        Place of each utterance within its session.
+    batch_size : int
+        Sessions played at a time.
+    shuffle : bool
+        Whether sessions come in another order each epoch.
+    seed : int
+        Seed of that order.
+    rank, world_size : int
+        Which share of the sessions this process takes. All processes make
+        the same number of batches.
+
+    Example
+    -------
+    >>> sampler = SessionBatchSampler(
+    ...     ["a", "a", "b", "c", "c"], [0, 1, 0, 0, 1], 2, shuffle=False
+    ... )
+    >>> list(sampler)
+    [[0, 2], [1, 3], [4]]
+    """
+
+    def __init__(
+        self,
+        sessions,
+        positions,
+        batch_size,
+        shuffle=True,
+        seed=0,
+        rank=0,
+        world_size=1,
+    ):
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1: {batch_size}")
+        self.batch_size, self.shuffle, self.seed = batch_size, shuffle, seed
+        self.rank, self.world_size, self.epoch = rank, world_size, 0
+        order = sorted(
+            range(len(sessions)), key=lambda i: (sessions[i], positions[i])
+        )
+        grouped = {}
+        for i in order:
+            grouped.setdefault(sessions[i], []).append(i)
+        self.sessions = list(grouped.values())
+
+    def set_epoch(self, epoch):
+        """Chooses the order of sessions."""
+        self.epoch = epoch
+
+    def _batches(self, rank, order):
+        waiting = [self.sessions[i] for i in order[rank :: self.world_size]]
+        waiting.reverse()
+        lanes, batches = [], []
+        while lanes or waiting:
+            lanes = [lane for lane in lanes if lane]
+            while waiting and len(lanes) < self.batch_size:
+                lanes.append(list(waiting.pop()))
+            if lanes:
+                batches.append([lane.pop(0) for lane in lanes])
+        return batches
+
+    def _plan(self):
+        order = list(range(len(self.sessions)))
+        if self.shuffle:
+            random.Random(f"{self.seed} {self.epoch}").shuffle(order)
+        shares = [self._batches(r, order) for r in range(self.world_size)]
+        return shares[self.rank][: min(len(share) for share in shares)]
+
+    def __iter__(self):
+        return iter(self._plan())
+
+    def __len__(self):
+        return len(self._plan())
+
+
+@register_checkpoint_hooks
+class SessionStates:
+    """Hands each session the state that its last utterance left.
+
+    Arguments
+    ---------
+    module : torch.nn.Module
+        Has `initial_state(batch)`, as our encoders.
+    state_class : type
+        Class of its states.
+
+    Example
+    -------
+    >>> from speechbrain_lact.nnet.lact import LaCT, LaCTState
+    >>> layer, x = LaCT(8, 2, chunk_size=4), torch.randn(2, 6, 8)
+    >>> states = SessionStates(layer, LaCTState)
+    >>> for position in range(3):
+    ...     place = ["a", "b"], [position] * 2
+    ...     _, _, state = layer(x, x, x, state=states.start(*place))
+    ...     states.keep(*place, state)
+    >>> state.fast.steps[:, 0]
+    tensor([6, 6])
+    """
+
+    def __init__(self, module, state_class):
+        self.module, self.state_class = module, state_class
+        self.clear()
+
+    def clear(self):
+        """Forgets all sessions."""
+        self.state, self.places = None, {}
+
+    def start(self, sessions, positions, reset_probability=0.0):
+        """States for a batch of utterances.
+
+        Arguments
+        ---------
+        sessions : list of str
+            Session of each row.
+        positions : list of int
+            Place of each row's utterance in its session. A row goes on only
+            where the last kept utterance was the one before.
+        reset_probability : float
+            Chance that a row starts afresh all the same.
+
+        Returns
+        -------
+        State
+        """
+        if self.state is None:
+            return self.module.initial_state(len(sessions))
+        found = [
+            self.places.get((session, position - 1))
+            for session, position in zip(sessions, positions)
+        ]
+        fresh = torch.tensor([place is None for place in found])
+        if reset_probability:
+            fresh |= torch.rand(len(found)) < reset_probability
+        rows = torch.tensor([place or 0 for place in found])
+        device = self.state.lengths.device
+        return self.state.index(rows.to(device)).reset(fresh.to(device))
+
+    def keep(self, sessions, positions, state):
+        """Keeps the states of a batch; gradients end here.
+
+        Arguments
+        ---------
+        sessions, positions : list
+            As `start` has them.
+        state : State
+            The states after these utterances.
+        """
+        self.state = state.detach()
+        self.places = {
+            place: row for row, place in enumerate(zip(sessions, positions))
+        }
+
+    @mark_as_saver
+    def _save(self, path):
+        places = [[*place, row] for place, row in self.places.items()]
+        if self.state is not None:
+            self.state.save(f"{path}.state", {})
+        with open(path, "w", encoding="utf-8") as file:
+            json.dump(places, file)
+
+    @mark_as_loader
+    def _load(self, path, end_of_epoch):
+        self.clear()
+        with open(path, encoding="utf-8") as file:
+            places = json.load(file)
+        if places and not end_of_epoch:
+            device = next(self.module.parameters()).device
+            self.state = self.state_class.load(f"{path}.state", {}, device)
+            self.places = {(s, p): row for s, p, row in places}

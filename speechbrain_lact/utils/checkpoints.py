@@ -1,0 +1,83 @@
+"""What SpeechBrain's checkpoints lack for an exact resume.
+
+Authors
+* speechbrain_lact contributors 2026
+"""
+
+import os
+import random
+
+import numpy
+import torch
+
+from speechbrain.utils.checkpoints import (
+    METAFNAME,
+    Checkpoint,
+    Checkpointer,
+    mark_as_loader,
+    mark_as_saver,
+    register_checkpoint_hooks,
+)
+
+
+class WholeCheckpointer(Checkpointer):
+    """SpeechBrain's Checkpointer that survives a kill while it saves.
+
+    SpeechBrain writes the file that marks a folder as a checkpoint first;
+    here it gets its name last, so that half a checkpoint is none.
+
+    Example
+    -------
+    >>> folder = getfixture("tmpdir")
+    >>> saver = WholeCheckpointer(folder, {"net": torch.nn.Linear(2, 2)})
+    >>> _ = saver.save_checkpoint(name="one")
+    >>> len(saver.list_checkpoints())
+    1
+    """
+
+    def _save_checkpoint_metafile(self, fpath, *args, **kwargs):
+        aside = fpath.with_suffix(".part")
+        return super()._save_checkpoint_metafile(aside, *args, **kwargs)
+
+    def save_checkpoint(self, *args, **kwargs):
+        """As SpeechBrain's."""
+        saved = super().save_checkpoint(*args, **kwargs)
+        if isinstance(saved, Checkpoint):
+            meta = saved.path / METAFNAME
+            os.replace(meta.with_suffix(".part"), meta)
+        return saved
+
+
+@register_checkpoint_hooks
+class RandomState:
+    """State of all random number generators, as something to save.
+
+    Example
+    -------
+    >>> path = getfixture("tmpdir") / "random"
+    >>> RandomState()._save(path)
+    >>> before = torch.rand(1)
+    >>> RandomState()._load(path, end_of_epoch=False)
+    >>> torch.equal(before, torch.rand(1))
+    True
+    """
+
+    @mark_as_saver
+    def _save(self, path):
+        state = {
+            "torch": torch.get_rng_state(),
+            "numpy": numpy.random.get_state(legacy=True),
+            "python": random.getstate(),
+        }
+        if torch.cuda.is_available():
+            state["cuda"] = torch.cuda.get_rng_state_all()
+        torch.save(state, path)
+
+    @mark_as_loader
+    def _load(self, path, end_of_epoch):
+        state = torch.load(path, weights_only=False)
+        torch.set_rng_state(state["torch"])
+        numpy.random.set_state(state["numpy"])
+        random.setstate(state["python"])
+        if "cuda" in state and torch.cuda.is_available():
+            torch.cuda.set_rng_state_all(state["cuda"])

@@ -1,0 +1,942 @@
+"""The law of the house: split it, pad it, pack it, batch it, save and reload
+it: the same answer.
+
+One table of properties (DESIGN.md, section 1) is run over every module that
+claims it. A cell that cannot apply is in `EXEMPT` with its reason, and where a
+module could be asked for it all the same, it must refuse.
+
+`python test_law.py FOLDER` is the new process of the property `save`.
+"""
+
+import math
+import os
+import subprocess
+import sys
+from dataclasses import dataclass, fields
+from functools import cache
+
+import pytest
+import torch
+from hypothesis import (
+    given,
+    settings,
+    strategies as st,
+)
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from speechbrain_lact.lobes.features import Fbank
+from speechbrain_lact.lobes.models.convolution import (
+    ConvolutionFrontEnd,
+    FrontEndState,
+)
+from speechbrain_lact.lobes.models.transformer.LaCT import (
+    ENCODERS,
+    LaCTEncoderState,
+)
+from speechbrain_lact.lobes.models.transformer.TransformerASR import (
+    TransformerASR,
+)
+from speechbrain_lact.nnet.fast_weight import FastWeightState, fast_weight_scan
+from speechbrain_lact.nnet.lact import LaCT, LaCTState
+from speechbrain_lact.nnet.state import State, length_mask, nested
+
+# SpeechBrain's module is imported late: its logger must be set up first.
+from speechbrain.utils.dynamic_chunk_training import (  # isort: skip
+    DynChunkTrainConfig,
+)
+
+FIFTY = settings(max_examples=50, deadline=None, derandomize=True)
+FEW = settings(max_examples=8, deadline=None, derandomize=True)
+
+EXACT = 1e-9  # float64
+FLOAT32 = {"sgd": 1e-5, "adam": 1e-5, "muon": 2e-4}
+
+OPTIMIZERS = ["sgd", "adam", "muon"]
+
+# What a frame sees: update order, window, and whether pieces are possible.
+LAYOUTS = {
+    # apply_update, a window to the left
+    "causal": "apply_update",
+    # apply_update, a window of blocks (dynamic chunks in the Conformer)
+    "blocks": "apply_update",
+    # update_apply, a window of blocks
+    "chunks": "update_apply",
+    # update_apply, a window to both sides: whole utterances
+    "utterance": "update_apply",
+    # bidirectional, a window to both sides: whole utterances
+    "offline": "bidirectional",
+}
+WHOLE = ("utterance", "offline")
+
+KINDS = {
+    "scan": "fast_weight_scan",
+    "mixer": "LaCT",
+    "transformer": "LaCTTransformerEncoder",
+    "conformer": "LaCTConformerEncoder",
+    "branchformer": "LaCTBranchformerEncoder",
+    "whole": "ConvolutionFrontEnd and TransformerASR, from features",
+    "wave": "Fbank, ConvolutionFrontEnd and TransformerASR, from waveforms",
+}
+PROPERTIES = (
+    "batch",
+    "split",
+    "rows",
+    "save",
+    "step",
+    "causal",
+    "backend",
+    "host",
+)
+
+# (property, kind, layout): reason; None stands for all.
+EXEMPT = {
+    ("step", None, None): "there is no decoder with LaCT yet",
+    ("backend", None, None): "the torch reference is the only backend yet",
+    ("split", None, "offline"): "bidirectional order takes whole utterances",
+    ("split", None, "utterance"): "a window to the right takes whole ones",
+    ("split", "branchformer", None): "its convolutional gate looks ahead",
+    ("causal", None, "offline"): "all is learned before anything is read",
+    ("causal", None, "utterance"): "the window has a right side",
+    ("causal", "branchformer", None): "its convolutional gate looks ahead",
+    ("host", "scan", None): "the scan is not a layer: it has no window",
+    (None, "scan", "blocks"): "the scan has no window: same as causal",
+    (None, "scan", "utterance"): "the scan has no window: same as chunks",
+    (None, "branchformer", "causal"): "SpeechBrain's cannot be causal",
+    (None, "branchformer", "chunks"): "dynamic chunks: Conformer only",
+    (None, "branchformer", "blocks"): "dynamic chunks: Conformer only",
+    ("split", "wave", None): "pieces start from feature frames: `whole`",
+    ("rows", "wave", None): "Fbank has no state: `whole`",
+    ("save", "wave", None): "Fbank has no state: `whole`",
+    ("causal", "wave", None): "a window of the STFT is centred: `whole`",
+    ("host", "wave", None): "same layers as `whole`",
+}
+
+
+def exempt(prop, kind, layout):
+    """The reason why a cell cannot apply, or None."""
+    cell = (prop, kind, layout)
+    for pattern, reason in EXEMPT.items():
+        if all(p is None or p == c for p, c in zip(pattern, cell)):
+            return reason
+    return None
+
+
+def cells(prop, optimizers=True):
+    """Cells of a property. Optimisers are crossed for the scan and the mixer,
+    and drawn for what is built of them."""
+    found = []
+    for kind in KINDS:
+        for layout in LAYOUTS:
+            if exempt(prop, kind, layout) is None:
+                crossed = optimizers and kind in ("scan", "mixer")
+                names = OPTIMIZERS if crossed else ["any"]
+                found += [(kind, layout, name) for name in names]
+    return pytest.mark.parametrize("kind,layout,optimizer", found)
+
+
+@dataclass
+class WholeState(State):
+    """State of a front end and an encoder."""
+
+    front: FrontEndState = nested(FrontEndState)
+    encoder: LaCTEncoderState = nested(LaCTEncoderState)
+
+
+class Subject(nn.Module):
+    """What every module under the law is asked for.
+
+    `forward(x, lengths, state, final)` gives the outputs, their lengths and
+    the state (None without one).
+    """
+
+    width, stride, group, state_class = 8, 1, 1, None
+
+    def __init__(self, layout, chunk, **lact):
+        super().__init__()
+        self.layout, self.chunk = layout, chunk
+        order = LAYOUTS[layout]
+        lact = {"order": order, "chunk_size": chunk, "base_lr": 0.3, **lact}
+        if layout == "causal":
+            lact["window"] = (chunk + 1, 0)
+        elif layout in WHOLE:
+            lact["window"] = (chunk, 2)
+        else:
+            lact["block_window"] = (4, 1)
+        if layout in ("causal", "blocks"):
+            self.group = 1 if layout == "causal" else 4
+        elif layout == "chunks":
+            self.group = math.lcm(4, chunk)
+        self.lact = lact
+        # Dynamic chunks in the Conformer's convolution.
+        self.dynamic = None
+        if layout in ("blocks", "chunks"):
+            self.dynamic = DynChunkTrainConfig(4, 1)
+
+    def inputs(self, rows, time, generator):
+        """Random input of the right shape."""
+        return torch.randn(rows, time, self.width, generator=generator)
+
+    def times(self, frames, seed):
+        """Number of input frames that give a number of output frames."""
+        return frames
+
+
+class Scan(Subject):
+    """`fast_weight_scan` with the same initial weights in all rows."""
+
+    width, state_class = 5, FastWeightState
+
+    def __init__(self, layout, chunk, optimizer, weight_norm, momentum, **_):
+        super().__init__(layout, chunk)
+        self.group = 1 if layout == "causal" else chunk
+        self.options = {
+            "chunk_size": chunk,
+            "order": LAYOUTS[layout],
+            "optimizer": optimizer,
+            "weight_norm": weight_norm,
+        }
+        self.momentum, hidden = momentum, 6
+        self.w0 = nn.Parameter(torch.randn(hidden, self.width))
+        self.w1 = nn.Parameter(torch.randn(self.width, hidden))
+        self.w2 = nn.Parameter(torch.randn(hidden, self.width))
+        self.scale = nn.Parameter(torch.rand(()) + 0.5)
+
+    def inputs(self, rows, time, generator):
+        x = torch.randn(rows, time, 3 * self.width, generator=generator)
+        gates = torch.rand(rows, time, 4, generator=generator)
+        return torch.cat([x, gates], -1)
+
+    def initial_state(self, batch):
+        return FastWeightState.start(
+            batch,
+            *self.w0.shape,
+            optimizer=self.options["optimizer"],
+            order=self.options["order"],
+            like=self.w0,
+        )
+
+    def forward(self, x, lengths, state=None, final=True):
+        q, k, v, *gates = x.split([self.width] * 3 + [1] * 4, -1)
+        rows = len(x)
+        out, new = fast_weight_scan(
+            *(w.expand(rows, -1, -1) for w in (self.w0, self.w1, self.w2)),
+            q,
+            k,
+            v,
+            *gates[:3],
+            momentum=gates[3] if self.momentum else None,
+            mask=length_mask(lengths, x.shape[1]),
+            state=state,
+            final=final,
+            step_scale=self.scale.expand(rows),
+            **self.options,
+        )
+        return out, new.lengths, new if state is not None else None
+
+
+class Mixer(Subject):
+    """`LaCT`."""
+
+    state_class = LaCTState
+
+    def __init__(self, layout, chunk, **lact):
+        super().__init__(layout, chunk, **lact)
+        self.net = LaCT(
+            self.width,
+            2,
+            fast_heads=2,
+            causal=layout == "causal",
+            **self.lact,
+        )
+
+    def initial_state(self, batch):
+        return self.net.initial_state(batch)
+
+    def forward(self, x, lengths, state=None, final=True):
+        padding = ~length_mask(lengths, x.shape[1])
+        out = self.net(
+            x, x, x, key_padding_mask=padding, state=state, final=final
+        )
+        if state is None:
+            return out[0], lengths, None
+        return out[0], out[2].lengths, out[2]
+
+
+class Encoder(Subject):
+    """An encoder of two layers."""
+
+    state_class = LaCTEncoderState
+
+    def __init__(self, kind, layout, chunk, **lact):
+        super().__init__(layout, chunk, **lact)
+        options = {
+            "transformer": {"d_ffn": 12, "normalize_before": True},
+            "conformer": {"d_ffn": 12, "kernel_size": 5},
+            "branchformer": {"csgu_linear_units": 12, "kernel_size": 5},
+        }[kind]
+        self.options = {"dynchunktrain_config": self.dynamic}
+        if kind != "conformer":
+            self.options = {}
+        self.net = ENCODERS[kind](
+            2,
+            {"fast_heads": 2, **self.lact},
+            nhead=2,
+            d_model=self.width,
+            causal=layout == "causal",
+            **options,
+        )
+
+    def initial_state(self, batch):
+        return self.net.initial_state(batch)
+
+    def forward(self, x, lengths, state=None, final=True):
+        out = self.net(
+            x,
+            src_key_padding_mask=~length_mask(lengths, x.shape[1]),
+            state=state,
+            final=final,
+            **self.options,
+        )
+        if state is None:
+            return out[0], lengths, None
+        return out[0], out[-1].lengths, out[-1]
+
+
+class Whole(Subject):
+    """A front end and SpeechBrain's TransformerASR with a LaCT Conformer."""
+
+    width, stride, state_class = 6, 2, WholeState
+
+    def __init__(self, layout, chunk, **lact):
+        super().__init__(layout, chunk, **lact)
+        self.front = ConvolutionFrontEnd(
+            self.width, stride=2, channels=2, out_channels=2
+        )
+        self.net = TransformerASR(
+            tgt_vocab=5,
+            input_size=self.front.output_size,
+            d_model=8,
+            nhead=2,
+            num_encoder_layers=2,
+            num_decoder_layers=0,
+            d_ffn=12,
+            kernel_size=5,
+            encoder_module="conformer",
+            attention_type="LaCT",
+            normalize_before=True,
+            causal=layout == "causal",
+            lact_heads=2,
+            **{f"lact_{name}": value for name, value in self.lact.items()},
+        )
+
+    def times(self, frames, seed):
+        return frames * self.stride - seed % self.stride
+
+    def initial_state(self, batch):
+        return WholeState(
+            self.front.initial_state(batch), self.net.initial_state(batch)
+        )
+
+    def forward(self, x, lengths, state=None, final=True):
+        fractions = lengths / max(x.shape[1], 1)
+        if state is None:
+            x, fractions = self.front(x, fractions)
+            out = self.net.encode(
+                x, fractions, dynchunktrain_config=self.dynamic
+            )
+            return out, (fractions * out.shape[1]).round().long(), None
+        x, fractions, front = self.front(x, fractions, state.front, final)
+        out, encoder = self.net.encode(
+            x,
+            fractions,
+            dynchunktrain_config=self.dynamic,
+            state=state.encoder,
+            final=final,
+        )
+        return out, encoder.lengths, WholeState(front, encoder)
+
+
+class Wave(Whole):
+    """Features as well; lengths are samples."""
+
+    def __init__(self, layout, chunk, **lact):
+        super().__init__(layout, chunk, **lact)
+        self.fbank = Fbank(
+            sample_rate=1000,
+            hop_length=10,
+            win_length=25,
+            n_fft=32,
+            n_mels=self.width,
+        )
+
+    def inputs(self, rows, time, generator):
+        return torch.randn(rows, time, generator=generator)
+
+    def times(self, frames, seed):
+        return (frames * self.stride - 1) * 10 - seed % 20
+
+    def forward(self, x, lengths, state=None, final=True):
+        # SpeechBrain's batches hold fractions in float32.
+        x, fractions = self.fbank(x, (lengths / x.shape[1]).float())
+        count = (fractions * x.shape[1]).round().long()
+        return super().forward(x / 20, count)
+
+
+@cache
+def build(kind, layout, dtype=torch.float64, **options):
+    """A module whose parameters are all drawn at random."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        if kind in ENCODERS:
+            subject = Encoder(kind, layout, **options)
+        else:
+            one = {"scan": Scan, "mixer": Mixer, "whole": Whole, "wave": Wave}
+            subject = one[kind](layout, **options)
+        for parameter in subject.parameters():
+            parameter.data += 0.1 * torch.randn_like(parameter)
+    return subject.eval().to(dtype)
+
+
+@dataclass
+class Case:
+    """A module, and a ragged batch for it with NaN in the padding."""
+
+    subject: Subject
+    x: torch.Tensor
+    lengths: torch.Tensor
+    generator: torch.Generator
+
+    def more(self, lengths):
+        """Another ragged batch."""
+        x = self.subject.inputs(
+            len(lengths), int(max(lengths)) + 1, self.generator
+        ).to(self.x)
+        lengths = torch.as_tensor(lengths, device=x.device)
+        return poison(x, lengths), lengths
+
+
+def poison(x, lengths):
+    """NaN in the padding."""
+    real = length_mask(lengths, x.shape[1])
+    return x.masked_fill(~real.view(*real.shape, *[1] * (x.ndim - 2)), math.nan)
+
+
+def draw_lengths(data, subject, rows, least=1):
+    """Ragged lengths around multiples of the chunk, in input frames."""
+    chunk = subject.chunk
+    near = [1, chunk - 1, chunk, chunk + 1, 2 * chunk, 4 * chunk]
+    one = st.sampled_from(near) | st.integers(least, 5 * chunk)
+    lengths = data.draw(st.lists(one, min_size=rows, max_size=rows))
+    seed = data.draw(st.integers(0, 19))
+    return [max(subject.times(n, seed + i), 1) for i, n in enumerate(lengths)]
+
+
+def draw_case(data, kind, layout, optimizer, device, dtype=torch.float64):
+    """Draws what the cell leaves open."""
+    if optimizer == "any":
+        optimizer = data.draw(st.sampled_from(OPTIMIZERS))
+    subject = build(
+        kind,
+        layout,
+        dtype,
+        chunk=data.draw(st.sampled_from([3, 4])),
+        optimizer=optimizer,
+        weight_norm=data.draw(st.sampled_from(["post", "pre", "none"])),
+        momentum=optimizer != "adam" and data.draw(st.booleans()),
+    ).to(device)
+    rows = data.draw(st.integers(2, 3))
+    # One row at least makes three updates or more.
+    long = data.draw(st.integers(3 * subject.chunk, 4 * subject.chunk + 1))
+    lengths = [subject.times(long, 0)]
+    lengths += draw_lengths(data, subject, rows - 1)
+    generator = torch.Generator().manual_seed(data.draw(st.integers(0, 999)))
+    time = max(lengths) + data.draw(st.integers(0, 2))
+    x = subject.inputs(rows, time, generator).to(device, dtype)
+    lengths = torch.tensor(lengths, device=device)
+    return Case(subject, poison(x, lengths), lengths, generator), optimizer
+
+
+def close(got, expected, bound=EXACT):
+    """Lists of tensors, the same to a part of the largest value."""
+    assert [g.shape for g in got] == [e.shape for e in expected]
+    got, expected = (
+        torch.cat([y.detach().flatten().double() for y in ys])
+        for ys in (got, expected)
+    )
+    assert bool(got.isfinite().all()), "not finite"
+    if expected.numel():
+        worst = (got - expected).abs().max() / expected.abs().max().clamp(1e-9)
+        assert worst <= bound, f"{worst:.2e} > {bound:.0e}"
+
+
+def real(out, lengths):
+    """The answered frames of each row."""
+    return [y[:n] for y, n in zip(out, lengths.tolist())]
+
+
+def gradients(subject, out, x):
+    """Gradients of a fixed random functional of each row's frames with
+    respect to input and parameters; NaN stands nowhere."""
+    generator = torch.Generator().manual_seed(1)
+    total = sum(
+        (y * torch.randn(y.shape, generator=generator).to(y)).sum() for y in out
+    )
+    parameters = [p for p in subject.parameters() if p.requires_grad]
+    found = torch.autograd.grad(
+        total, [x, *parameters], allow_unused=True, materialize_grads=True
+    )
+    return found[0], list(found[1:])
+
+
+def tensors(state, prefix=""):
+    """Named tensors of a state, but for the lengths of its last output."""
+    found = {}
+    for field in fields(state):
+        value, name = getattr(state, field.name), prefix + field.name
+        if isinstance(value, State):
+            found.update(tensors(value, name + "."))
+        elif isinstance(value, list):
+            for i, item in enumerate(value):
+                found.update(tensors(item, f"{name}.{i}."))
+        elif value is not None and field.name != "lengths":
+            found[name] = value
+    return found
+
+
+def same_state(got, expected, bound=EXACT):
+    """Two states hold the same."""
+    got, expected = tensors(got), tensors(expected)
+    assert list(got) == list(expected)
+    for name, value in expected.items():
+        try:
+            close([got[name]], [value], bound)
+        except AssertionError as error:
+            raise AssertionError(f"{name}: {error}") from error
+
+
+def test_table_is_complete():
+    """Each property has a cell somewhere or one reason for all."""
+    for prop in PROPERTIES:
+        for kind in KINDS:
+            applies = [v for v in LAYOUTS if not exempt(prop, kind, v)]
+            assert applies or exempt(prop, kind, "causal")
+    for prop in ("batch", "rows", "save"):
+        for kind in ("scan", "mixer", *ENCODERS, "whole"):
+            assert any(not exempt(prop, kind, v) for v in LAYOUTS)
+
+
+def check_batch(case, row, bound=EXACT):
+    """A row alone equals that row in the batch."""
+    subject, lengths = case.subject, case.lengths
+    x = case.x.clone().requires_grad_()
+    out, count, _ = subject(x, lengths)
+    got = real(out, count)[row]
+    dx, dp = gradients(subject, [got], x)
+
+    length = int(lengths[row])
+    single = case.x[row : row + 1, :length].clone().requires_grad_()
+    alone, number, _ = subject(single, lengths[row : row + 1])
+    assert int(number) == int(count[row]) == alone.shape[1]
+    close([got], [alone[0]], bound)
+    dx_alone, dp_alone = gradients(subject, [alone[0]], single)
+    close([dx[row, :length]], [dx_alone[0]], bound)
+    close(dp, dp_alone, bound)
+    # Neither padding nor the other rows have any influence.
+    dx[row, :length] = 0
+    assert bool((dx == 0).all())
+
+
+@cells("batch")
+@FIFTY
+@given(data=st.data())
+def test_batch(kind, layout, optimizer, device, data):
+    """A row alone equals that row in a padded batch with NaN padding."""
+    case, _ = draw_case(data, kind, layout, optimizer, device)
+    check_batch(case, data.draw(st.integers(0, len(case.lengths) - 1)))
+
+
+def pieces_of(data, lengths):
+    """For each row, where its pieces begin and end."""
+    number = data.draw(st.integers(2, 4))
+    cuts = []
+    for length in lengths.tolist():
+        inner = st.lists(
+            st.integers(0, length), min_size=number - 1, max_size=number - 1
+        )
+        cuts.append([0, *sorted(data.draw(inner)), length])
+    return [[(row[i], row[i + 1]) for row in cuts] for i in range(number)]
+
+
+def run_pieces(subject, x, pieces, state, final):
+    """Output frames of each row, and the state, from ragged pieces."""
+    found = [[] for _ in x]
+    for i, piece in enumerate(pieces):
+        lengths = torch.tensor([b - a for a, b in piece], device=x.device)
+        parts = x.new_full(
+            (len(x), int(lengths.max()) + i % 2, *x.shape[2:]), math.nan
+        )
+        rows = []
+        for row, (a, b) in enumerate(piece):
+            rows.append(torch.cat([x[row, a:b], parts[row, b - a :]]))
+        last = final and i == len(pieces) - 1
+        out, count, state = subject(torch.stack(rows), lengths, state, last)
+        for row, y in enumerate(real(out, count)):
+            found[row].append(y)
+    return [torch.cat(y) for y in found], state
+
+
+def check_split(case, pieces, final, bound=EXACT):
+    """Pieces with the carried state equal one call on the whole."""
+    subject, lengths = case.subject, case.lengths
+    start = subject.initial_state(len(lengths))
+    x = case.x.clone().requires_grad_()
+    out, count, state = subject(x, lengths, start, final)
+    whole = real(out, count)
+    dx, dp = gradients(subject, whole, x)
+    got, state2 = run_pieces(subject, x, pieces, start, final)
+    close(got, whole, bound)
+    dx2, dp2 = gradients(subject, got, x)
+    close([dx2], [dx], bound)
+    close(dp2, dp, bound)
+    same_state(state2, state, bound)
+    if final:
+        # And the state is no more than an option.
+        out, count, _ = subject(case.x, lengths)
+        close(real(out, count), whole, bound)
+
+
+@cells("split")
+@FIFTY
+@given(data=st.data())
+def test_split(kind, layout, optimizer, device, data):
+    """Ragged pieces, so that rows stand in different phases of a chunk."""
+    case, _ = draw_case(data, kind, layout, optimizer, device)
+    pieces = pieces_of(data, case.lengths)
+    check_split(case, pieces, data.draw(st.booleans()))
+
+
+def change_rows(data, case, layout, final):
+    """Sessions join, leave, change places and start again."""
+    subject, rows = case.subject, len(case.lengths)
+    with torch.no_grad():
+        start = subject.initial_state(rows)
+        _, _, state = subject(case.x, case.lengths, start, final)
+        x, lengths = case.more(draw_lengths(data, subject, rows))
+        out, count, _ = subject(x, lengths, state, final)
+        expected = real(out, count)
+
+        def compare(x, lengths, state, expected):
+            out, count, _ = subject(x, lengths, state, final)
+            close(real(out, count), expected)
+
+        # As in a beam search: some are left out, some are repeated.
+        places = st.lists(st.integers(0, rows - 1), min_size=1, max_size=4)
+        order = torch.tensor(data.draw(places), device=x.device)
+        compare(
+            x[order],
+            lengths[order],
+            state.index(order),
+            [expected[i] for i in order.tolist()],
+        )
+        # One starts again.
+        again = data.draw(st.integers(0, rows - 1))
+        flags = torch.arange(rows, device=x.device) == again
+        one = slice(again, again + 1)
+        fresh, count, _ = subject(
+            x[one], lengths[one], subject.initial_state(1), final
+        )
+        fresh = real(fresh, count)
+        beside = [*expected[:again], *fresh, *expected[again + 1 :]]
+        compare(x, lengths, state.reset(flags), beside)
+        # One leaves, and a new one and the whole batch join.
+        joined = [subject.initial_state(1), state.index(~flags), state]
+        compare(
+            torch.cat([x[one], x[~flags], x]),
+            torch.cat([lengths[one], lengths[~flags], lengths]),
+            subject.state_class.cat(joined),
+            [*fresh, *expected[:again], *expected[again + 1 :], *expected],
+        )
+
+
+@cells("rows")
+@FIFTY
+@given(data=st.data())
+def test_rows(kind, layout, optimizer, device, data):
+    """Sessions that join, leave, are reordered or reset change no others."""
+    case, _ = draw_case(data, kind, layout, optimizer, device)
+    final = layout in WHOLE or data.draw(st.booleans())
+    change_rows(data, case, layout, final)
+
+
+@cells("save")
+@FIFTY
+@given(data=st.data())
+def test_save(tmp_path_factory, kind, layout, optimizer, device, data):
+    """A state from a file goes on as if nothing had been."""
+    case, _ = draw_case(data, kind, layout, optimizer, device)
+    subject, config = case.subject, {"kind": kind, "layout": layout}
+    final = layout in WHOLE or data.draw(st.booleans())
+    path = str(tmp_path_factory.getbasetemp() / "state.safetensors")
+    with torch.no_grad():
+        state = subject.initial_state(len(case.lengths))
+        x, lengths = case.x, case.lengths
+        # Nothing, little or much may have been heard.
+        heard = data.draw(st.sampled_from(["nothing", "little", "much"]))
+        if heard != "nothing":
+            most = int(lengths.max()) if heard == "much" else 2
+            count = lengths.clamp(max=most)
+            _, _, state = subject(x[:, :most], count, state, final)
+        state.save(path, config)
+        loaded = subject.state_class.load(path, config, device)
+        before, after = tensors(state), tensors(loaded)
+        assert list(before) == list(after)
+        for name, value in before.items():
+            assert after[name].dtype == value.dtype, name
+            assert torch.equal(after[name], value), name
+        out, count, _ = subject(x, lengths, state, final)
+        out2, count2, _ = subject(x, lengths, loaded, final)
+    assert torch.equal(count, count2)
+    close(real(out2, count2), real(out, count))
+
+
+STORED = [
+    (kind, layout)
+    for kind in KINDS
+    for layout in LAYOUTS
+    if not exempt("save", kind, layout)
+]
+
+
+def stored(kind, layout):
+    """The module of a cell, the same in every process."""
+    return build(
+        kind,
+        layout,
+        chunk=4,
+        optimizer="muon",
+        weight_norm="pre",
+        momentum=True,
+    )
+
+
+@torch.no_grad()
+def continue_stored(folder):
+    """What the new process does: loads, goes on, writes its outputs."""
+    x = load_file(f"{folder}/x.safetensors")
+    outputs = {}
+    for kind, layout in STORED:
+        name, subject = f"{kind}-{layout}", stored(kind, layout)
+        path = f"{folder}/{name}.state"
+        state = subject.state_class.load(path, {"name": name})
+        lengths = x["lengths"] * subject.stride
+        out, count, _ = subject(x[name], lengths, state, True)
+        outputs[name] = torch.cat(real(out, count))
+    save_file(outputs, f"{folder}/out.safetensors")
+
+
+@torch.no_grad()
+def test_save_for_a_new_process(tmp_path):
+    """The state is loaded and goes on in a new process."""
+    generator = torch.Generator().manual_seed(3)
+    second = {"lengths": torch.tensor([7, 10, 1])}
+    expected = {}
+    for kind, layout in STORED:
+        name, subject = f"{kind}-{layout}", stored(kind, layout)
+        first, x = (
+            subject.inputs(3, 10 * subject.stride, generator).double()
+            for _ in range(2)
+        )
+        lengths = torch.tensor([10, 3, 6]) * subject.stride
+        _, _, state = subject(
+            first, lengths, subject.initial_state(3), layout in WHOLE
+        )
+        state.save(f"{tmp_path}/{name}.state", {"name": name})
+        out, count, _ = subject(
+            x, second["lengths"] * subject.stride, state, True
+        )
+        second[name], expected[name] = x, torch.cat(real(out, count))
+    save_file(second, f"{tmp_path}/x.safetensors")
+    root = os.path.dirname(os.path.dirname(os.path.dirname(__file__)))
+    path = os.pathsep.join([os.environ.get("PYTHONPATH", ""), root])
+    subprocess.run(
+        [sys.executable, __file__, str(tmp_path)],
+        check=True,
+        env={**os.environ, "PYTHONPATH": path.strip(os.pathsep)},
+    )
+    out = load_file(f"{tmp_path}/out.safetensors")
+    assert set(out) == set(expected)
+    for name, value in expected.items():
+        close([out[name]], [value])
+
+
+@cells("causal")
+@FIFTY
+@given(data=st.data())
+def test_causal(kind, layout, optimizer, device, data):
+    """The gradient of output t to input beyond t is exactly zero. With blocks
+    and in `update_apply` order, t is the end of its block or chunk: a
+    look-ahead that does not add up over layers."""
+    case, _ = draw_case(data, kind, layout, optimizer, device)
+    subject, length = case.subject, int(case.lengths[0])
+    x = case.x[:1, :length].clone().requires_grad_()
+    out, count, _ = subject(x, case.lengths[:1])
+    frame = data.draw(st.integers(0, int(count) - 1))
+    dx, _ = gradients(subject, [out[0, frame]], x)
+    end = (frame // subject.group + 1) * subject.group * subject.stride
+    assert bool((dx[:, end:] == 0).all())
+    assert bool((dx[:, :end] != 0).any())
+    # The past is not zero: the memory of the first frame reaches the last.
+    dx, _ = gradients(subject, [out[0, -1]], x)
+    assert bool((dx[:, 0] != 0).any())
+
+
+@cells("host")
+@FIFTY
+@given(data=st.data())
+def test_host(kind, layout, optimizer, device, data):
+    """With the gate at zero the layer is exactly its window attention."""
+    case, _ = draw_case(data, kind, layout, optimizer, device)
+    options = {"chunk": case.subject.chunk}
+    bare = build(kind, layout, fast=False, **options)
+    weights = bare.state_dict()
+    gated = build(kind, layout, optimizer="sgd", momentum=True, **options)
+    known = gated.state_dict()
+    full = {
+        name: torch.zeros_like(value) if "gate_proj" in name else value
+        for name, value in {**known, **weights}.items()
+    }
+    assert set(weights) < set(known)
+    try:
+        gated.load_state_dict(full)
+        with torch.no_grad():
+            out, count, _ = gated(case.x, case.lengths)
+            host, number, _ = bare(case.x, case.lengths)
+    finally:
+        gated.load_state_dict(known)
+    assert torch.equal(count, number)
+    for got, expected in zip(real(out, count), real(host, count)):
+        assert torch.equal(got, expected)
+
+
+@cells("batch")
+@FEW
+@given(data=st.data())
+def test_batch_float32(kind, layout, optimizer, device, data):
+    """In fp32 the bound is 1e-5 of the largest value, 2e-4 through Muon."""
+    case, optimizer = draw_case(
+        data, kind, layout, optimizer, device, torch.float32
+    )
+    with torch.no_grad():
+        out, count, _ = case.subject(case.x, case.lengths)
+        for row, length in enumerate(case.lengths.tolist()):
+            alone, _, _ = case.subject(
+                case.x[row : row + 1, :length], case.lengths[row : row + 1]
+            )
+            got = out[row, : count[row]]
+            close([got], [alone[0]], FLOAT32[optimizer])
+
+
+@cells("split")
+@FEW
+@given(data=st.data())
+def test_split_float32(kind, layout, optimizer, device, data):
+    """As in batches."""
+    case, optimizer = draw_case(
+        data, kind, layout, optimizer, device, torch.float32
+    )
+    subject = case.subject
+    pieces = pieces_of(data, case.lengths)
+    with torch.no_grad():
+        start = subject.initial_state(len(case.lengths))
+        out, count, _ = subject(case.x, case.lengths, start, True)
+        got, _ = run_pieces(subject, case.x, pieces, start, True)
+    close(got, real(out, count), FLOAT32[optimizer])
+
+
+REFUSED = [
+    (kind, layout)
+    for kind in KINDS
+    for layout in LAYOUTS
+    if kind != "wave"
+    and not exempt("save", kind, layout)
+    and exempt("split", kind, layout)
+]
+
+
+@pytest.mark.parametrize("kind,layout", REFUSED)
+def test_pieces_are_refused(kind, layout, device):
+    """What cannot be split says so."""
+    subject = stored(kind, layout).to(device)
+    generator = torch.Generator().manual_seed(0)
+    x = subject.inputs(2, 8 * subject.stride, generator).double().to(device)
+    lengths = torch.tensor([8, 5], device=device) * subject.stride
+    state = subject.initial_state(2)
+    with pytest.raises(ValueError, match="whole sequences"):
+        subject(x, lengths, state, False)
+
+
+def test_conformer_that_looks_ahead_is_refused(device):
+    """Its convolution needs causal=True or dynamic chunks in pieces."""
+    net = ENCODERS["conformer"](
+        1,
+        {"chunk_size": 4, "window": (4, 0), "fast_heads": 2},
+        nhead=2,
+        d_model=8,
+        d_ffn=8,
+        kernel_size=5,
+    ).to(device)
+    x = torch.randn(1, 8, 8, device=device)
+    with pytest.raises(ValueError, match="convolution looks ahead"):
+        net(x, state=net.initial_state(1), final=False)
+
+
+@pytest.mark.parametrize("kind", ["transformer", "branchformer"])
+def test_dynamic_chunks_elsewhere_are_refused(kind, device):
+    """Only the Conformer has dynamic chunks."""
+    layout = "chunks" if kind == "transformer" else "utterance"
+    net = stored(kind, layout).net.to(device)
+    x = torch.zeros(1, 8, 8, dtype=torch.float64, device=device)
+    with pytest.raises(ValueError, match="conformer"):
+        net(x, dynchunktrain_config=DynChunkTrainConfig(4, 1))
+
+
+def test_causal_branchformer_is_refused():
+    """SpeechBrain's Branchformer cannot be causal."""
+    with pytest.raises(ValueError, match="cannot be causal"):
+        build("branchformer", "causal", chunk=4)
+
+
+def test_infinite_left_context(device):
+    """Dynamic chunks with all of the past: in pieces equal to the whole, or
+    refused, but never something else."""
+    net = stored("conformer", "chunks").net.to(device)
+    config = DynChunkTrainConfig(4, None)
+    x = torch.randn(1, 24, 8, dtype=torch.float64, device=device)
+    state = net.initial_state(1)
+    try:
+        out, _, _ = net(x, dynchunktrain_config=config, state=state)
+        found = []
+        for part in x.split(8, 1):
+            y, _, state = net(
+                part, dynchunktrain_config=config, state=state, final=False
+            )
+            found.append(y)
+    except ValueError as error:
+        assert "left context" in str(error)
+        return
+    close([torch.cat(found, 1)], [out])
+
+
+def test_infinite_left_context_of_short_utterances(device):
+    """All of the past is at least as long as a chunk, whatever the length."""
+    net = stored("conformer", "blocks").net.to(device)
+    x = torch.randn(1, 11, 8, dtype=torch.float64, device=device)
+    config = DynChunkTrainConfig(2, None)
+    whole, _ = net(x, dynchunktrain_config=config)
+    short, _ = net(x[:, :2], dynchunktrain_config=config)
+    close([short], [whole[:, :2]])
+
+
+if __name__ == "__main__":
+    continue_stored(sys.argv[1])
