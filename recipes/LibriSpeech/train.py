@@ -50,7 +50,7 @@ class ASR(sb.Brain):
 
     def prepare(self, tokenizer):
         """Sets what SpeechBrain's constructor does not know."""
-        self.tokenizer = tokenizer
+        self.tokenizer, self.middle = tokenizer, None
         encoder = self.modules.Transformer
         self.has_memory = getattr(encoder, "has_lact", False)
         self.memory = "carried" if self.has_memory else "none"
@@ -88,31 +88,39 @@ class ASR(sb.Brain):
         if train and self.hparams.feature_augment is not None:
             feats, lengths = self.hparams.feature_augment(feats, lengths)
         src, lengths = self.modules.CNN(feats, lengths)
-        encoded = self.encode(src, lengths, batch, train)
+        encoded, hidden = self.encode(src, lengths, batch, train)
         log_probs = self.modules.ctc_lin(encoded).float().log_softmax(-1)
+        if train:
+            middle = hidden[self.hparams.middle_layer]
+            middle = self.modules.char_lin(middle).float().log_softmax(-1)
+            self.middle = middle
         self.seconds += time.perf_counter() - began
         self.audio += float(batch.duration.sum())
         return log_probs, lengths
 
     def encode(self, src, lengths, batch, train):
-        """Encoder output under the kind of memory being tried."""
+        """Output of the encoder, and of all its layers, under the kind of
+        memory being tried."""
         encoder = self.modules.Transformer
         if self.memory == "none":
-            return encoder(src, None, wav_len=lengths)[0]
+            encoded, _, hidden = encoder(src, None, wav_len=lengths)
+            return encoded, hidden
         place = batch.session, [int(p) for p in batch.position]
         if self.memory in ("reset", "frozen"):
             state = self.states.module.initial_state(len(src))
         else:
             chance = self.hparams.reset_probability if train else 0.0
             state = self.states.start(*place, reset_probability=chance)
-        encoded, _, after = encoder(src, None, wav_len=lengths, state=state)
+        encoded, _, hidden, after = encoder(
+            src, None, wav_len=lengths, state=state
+        )
         self.updates += (after.updates - state.updates).tolist()
         self.skipped += int((after.skipped - state.skipped).sum())
         self.states.keep(*place, after)
         if self.memory == "other":
             state = self.other_voices(batch.spk_id, state)
             encoded = encoder(src, None, wav_len=lengths, state=state)[0]
-        return encoded
+        return encoded, hidden
 
     def other_voices(self, speakers, state):
         """For each row the latest state of another speaker.
@@ -138,6 +146,13 @@ class ASR(sb.Brain):
         log_probs, lengths = predictions
         tokens, token_lengths = batch.tokens
         loss = self.hparams.ctc_cost(log_probs, tokens, lengths, token_lengths)
+        if stage == sb.Stage.TRAIN:
+            weight = self.hparams.middle_weight
+            chars, char_lengths = batch.chars
+            middle = self.hparams.ctc_cost(
+                self.middle, chars, lengths, char_lengths
+            )
+            loss = (1 - weight) * loss + weight * middle
         if stage != sb.Stage.TRAIN:
             words = self.decode(log_probs, lengths, stage)
             truth = [text.split() for text in batch.wrd]
@@ -368,8 +383,8 @@ def read_audio(path, sample_rate):
     return audio
 
 
-def make_dataset(path, hparams, tokenizer):
-    """Utterances of a CSV with their audio and tokens."""
+def make_dataset(path, hparams, tokenizer, characters):
+    """Utterances of a CSV with their audio, tokens and characters."""
     data = DynamicItemDataset.from_csv(path)
 
     @sb.utils.data_pipeline.takes("wav")
@@ -380,16 +395,19 @@ def make_dataset(path, hparams, tokenizer):
     @sb.utils.data_pipeline.takes("wrd")
     @sb.utils.data_pipeline.provides("tokens")
     def tokens(wrd):
-        # 0 is both the unknown token and the blank: it is no target.
-        ids = [i for i in tokenizer.sp.encode_as_ids(wrd) if i]
-        return torch.tensor(ids, dtype=torch.long)
+        return known_ids(tokenizer, wrd)
+
+    @sb.utils.data_pipeline.takes("wrd")
+    @sb.utils.data_pipeline.provides("chars")
+    def chars(wrd):
+        return known_ids(characters, wrd)
 
     @sb.utils.data_pipeline.takes("duration")
     @sb.utils.data_pipeline.provides("seconds")
     def seconds(duration):
         return float(duration)
 
-    for item in (audio, tokens, seconds):
+    for item in (audio, tokens, chars, seconds):
         data.add_dynamic_item(item)
     data.set_output_keys(
         {
@@ -397,6 +415,7 @@ def make_dataset(path, hparams, tokenizer):
             "sig": "sig",
             "wrd": "wrd",
             "tokens": "tokens",
+            "chars": "chars",
             "spk_id": "spk_id",
             "session": "session",
             "position": "position",
@@ -404,6 +423,12 @@ def make_dataset(path, hparams, tokenizer):
         }
     )
     return data
+
+
+def known_ids(tokenizer, text):
+    """Tokens of a text; 0 is both the unknown one and the blank: no target."""
+    ids = [i for i in tokenizer.sp.encode_as_ids(text) if i]
+    return torch.tensor(ids, dtype=torch.long)
 
 
 def report_unknown(path, tokenizer):
@@ -540,7 +565,8 @@ def prepare_data(settings):
 def plain_settings(path, overrides):
     """The YAML's plain values, before any object is made."""
     with open(path, encoding="utf-8") as file:
-        return YAML().load(resolve_references(file, overrides))
+        text = resolve_references(file, overrides, overrides_must_match=False)
+    return YAML().load(text)
 
 
 def load_experiment(path, overrides):
@@ -585,8 +611,12 @@ def load_experiment(path, overrides):
                 "(size: full keeps the YAML's own)",
                 hours,
             )
-    with open(path, encoding="utf-8") as file:
-        hparams = load_hyperpyyaml(file, {**(mini if small else {}), **given})
+    try:
+        with open(path, encoding="utf-8") as file:
+            overrides = {**(mini if small else {}), **given}
+            hparams = load_hyperpyyaml(file, overrides)
+    except (TypeError, KeyError) as error:
+        raise ValueError(f"{path}: {error}") from error
     unknown = set(hparams["test_memory"]) - set(MEMORIES)
     if unknown:
         raise ValueError(
@@ -634,12 +664,18 @@ def main(arguments):
         overrides=overrides,
     )
     check_sizes(hparams)
-    tokenizer = Tokenizer(
-        model_dir=hparams["save_folder"],
-        vocab_size=hparams["output_neurons"],
-        annotation_train=str(csvs["train"]),
-        annotation_read="wrd",
-        model_type=hparams["token_type"],
+    tokenizer, characters = (
+        Tokenizer(
+            model_dir=hparams["save_folder"],
+            vocab_size=size,
+            annotation_train=str(csvs["train"]),
+            annotation_read="wrd",
+            model_type=kind,
+        )
+        for size, kind in (
+            (hparams["output_neurons"], hparams["token_type"]),
+            (hparams["characters"], "char"),
+        )
     )
     brain = ASR(
         modules=hparams["modules"],
@@ -650,7 +686,7 @@ def main(arguments):
     )
     brain.prepare(tokenizer)
     train, valid = (
-        make_dataset(csv, hparams, tokenizer)
+        make_dataset(csv, hparams, tokenizer, characters)
         for csv in (csvs["train"], csvs["valid"][0])
     )
     loader = session_loader(train, hparams["batch_size"], hparams, brain)
@@ -682,7 +718,7 @@ def main(arguments):
     rows = []
     for csv in csvs["test"]:
         report_unknown(csv, tokenizer)
-        data = make_dataset(csv, hparams, tokenizer)
+        data = make_dataset(csv, hparams, tokenizer, characters)
         rows += brain.test(
             Path(csv).stem, data, session_loader(data, test_size, hparams)
         )
@@ -721,4 +757,9 @@ def write_results(brain, rows, hparams, began):
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    try:
+        main(sys.argv[1:])
+    except (OSError, ValueError) as error:
+        # What went wrong in one line; where, in the log of the experiment.
+        logger.debug("stopped", exc_info=True)
+        sys.exit(f"train.py: {' '.join(str(error).split())}")

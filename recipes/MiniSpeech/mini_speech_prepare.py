@@ -69,44 +69,33 @@ SPLITS = (
 # Words of a family fit the same slots: only their sound tells them apart.
 THING_FAMILIES = (
     ("ship", "sheep"),
-    ("pen", "pan", "pin"),
+    ("pen", "pan"),
     ("cap", "cup"),
     ("bag", "bat"),
-    ("cat", "cart"),
     ("coat", "goat", "boat"),
-    ("bell", "ball", "bowl"),
+    ("bell", "ball"),
     ("pear", "bear"),
     ("hat", "hut"),
-    ("fan", "van"),
-    ("duck", "desk", "disk"),
+    ("duck", "desk"),
     ("map", "mop"),
-    ("nut", "net"),
     ("wheel", "well"),
-    ("clock", "cloak"),
     ("lamp", "lamb"),
-    ("peach", "beach"),
     ("sheet", "seat"),
-    ("pole", "pool"),
-    ("chick", "cheek"),
     ("card", "cord"),
-    ("truck", "track"),
 )
 ADJECTIVES = (
-    "old cold gold red wet big tin thin white wide light green clean grey "
-    "great small new blue brown round warm worn dry heavy"
+    "old cold gold red wet big white light green clean grey great small new "
+    "blue round"
 ).split()
 VERBS = (
-    "bought brought caught cut washed watched packed picked held sold hid hit "
-    "found lost left kept moved took saw wanted painted dropped broke"
+    "bought brought caught cut washed watched hid hit found lost left kept "
+    "wanted dropped"
 ).split()
-ANIMAL_ADJECTIVES = "old big small brown white".split()
+ANIMAL_ADJECTIVES = "old big small white".split()
 ANIMALS = "dog puppy pony monkey".split()
 ANIMAL_VERBS = "bit beat hit hid".split()
-NUMBERS = (
-    "two three four six seven nine ten thirteen thirty fourteen forty fifteen "
-    "fifty sixteen sixty"
-).split()
-UNITS = "coins boxes letters pictures stones".split()
+NUMBERS = "two three four seven ten thirteen thirty fifteen fifty".split()
+UNITS = "coins boxes letters".split()
 TIMES = "minutes hours days weeks".split()
 DAYS = "monday tuesday thursday friday sunday".split()
 DAYTIMES = "morning evening night".split()
@@ -114,32 +103,26 @@ ADVERBS = "today yesterday again".split()
 PREPOSITIONS = "behind beside under over near below above inside".split()
 RELATIVES = "mother father brother sister uncle cousin".split()
 PEOPLE = "teacher doctor farmer baker".split()
-SCENE_ADJECTIVES = "cold light clean great small warm".split()
+SCENE_ADJECTIVES = "cold light clean great small".split()
 
 NAMES = (
-    "nina tina oscar helen victor laura simon clara peter diana martin marvin "
-    "emma robert hannah david sara felix julia oliver hugo ivan karen "
-    "carla gordon amanda walter edgar monica leon stella bruno norman rosa "
-    "dora megan"
+    "nina oscar helen victor laura simon clara peter diana martin emma robert "
+    "david sara julia karen walter monica stella bruno"
 ).split()
 PLACES = (
-    "london paris dublin berlin madrid lisbon boston denver dallas oxford "
-    "bristol vienna moscow cairo athens milan toronto sydney havana kenya"
+    "london paris dublin berlin madrid boston oxford vienna cairo milan "
+    "sydney kenya"
 ).split()
 # The scene of a topic, and the unusual things that belong to it.
 TOPICS = {
-    "concert": "cello trumpet violin banjo organ",
-    "gallery": "amulet statue mosaic goblet sculpture",
-    "kitchen": "kettle ladle blender teapot muffin",
-    "garden": "tulip orchid fountain hedgehog shovel",
-    "harbour": "anchor lobster compass lantern walrus",
-    "mountain": "glacier eagle canyon sledge marmot",
-    "laboratory": "magnet telescope rocket battery crystal",
-    "zoo": "zebra giraffe panther leopard parrot",
-    "market": "jacket velvet ribbon slipper blanket",
-    "workshop": "hammer chisel ladder bucket engine",
-    "castle": "dragon dungeon helmet throne wizard",
-    "station": "passport suitcase envelope camera umbrella",
+    "concert": "cello trumpet violin banjo",
+    "kitchen": "kettle ladle blender teapot",
+    "garden": "tulip orchid fountain shovel",
+    "harbour": "anchor lobster compass walrus",
+    "zoo": "zebra giraffe panther parrot",
+    "workshop": "hammer chisel ladder bucket",
+    "castle": "dragon dungeon helmet wizard",
+    "station": "passport suitcase camera umbrella",
 }
 
 # Slots: name, place, rare and scene are the session's own few words; all the
@@ -222,13 +205,13 @@ RESPELLED = {"es": {"two": "tu"}}
 
 TRAIN_VARIANTS = (
     "m1 m3 m4 m5 m7 m8 f1 f3 f5 Alex Alicia Andy Diogo Gene2 Henrique Hugo "
-    "Jacky Lee Mario Nguyen Reed adam anika antonio aunty benjamin boris croak "
-    "david ed edward2 grandma gustave ian john kaukovalta klatt klatt2 klatt4 "
+    "Jacky Lee Mario Nguyen Reed adam anika antonio aunty benjamin boris "
+    "david ed edward2 grandma gustave ian john kaukovalta "
     "marcelo max michel mike2 norbert paul rob sandro steph travis"
 ).split()
 # No variant of these is heard in training, in any language.
 HELD_OUT_VARIANTS = (
-    "m2 m6 f2 f4 Andrea Annie Denis Gene Mike belinda edward grandpa klatt3 "
+    "m2 m6 f2 f4 Andrea Annie Denis Gene Mike belinda edward grandpa "
     "linda miguel pablo pedro quincy robert shelby steph3 victor"
 ).split()
 FEMALE = set(

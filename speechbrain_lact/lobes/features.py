@@ -63,6 +63,8 @@ class Fbank(features.Fbank):
 
     def __init__(self, top_db=80.0, **kwargs):
         super().__init__(**kwargs)
+        if self.deltas or self.context:
+            raise ValueError("deltas and context would read padding")
         self.compute_fbanks.top_db = float("inf") if top_db is None else top_db
 
     def forward(self, wav, wav_len=None):

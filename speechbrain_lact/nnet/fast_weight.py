@@ -65,13 +65,13 @@ class FastWeightState(State):
     """Number of updates made [N]."""
     skipped: torch.Tensor = None
     """Number of updates left out because they were not finite [N]."""
-    keys: torch.Tensor = buffer("right")
+    keys: torch.Tensor = buffer("right", -2)
     """Frames of the unfinished chunk [N, P, d]."""
-    values: torch.Tensor = buffer("right")
+    values: torch.Tensor = buffer("right", -2)
     """As `keys`."""
-    gates: torch.Tensor = buffer("right")
+    gates: torch.Tensor = buffer("right", -2)
     """Learning rates and momentum of these frames [N, P, 4]."""
-    queries: torch.Tensor = buffer("right")
+    queries: torch.Tensor = buffer("right", -2)
     """Their queries, where they wait for an answer [N, P, d]."""
     pending: torch.Tensor = None
     """Number of frames of the unfinished chunk [N]."""
@@ -189,11 +189,12 @@ def fast_weight_gradient(
     gate, hidden = _in(weights, k, dtype)
     sigma = torch.sigmoid(gate)
     silu = gate * sigma
+    slope = torch.addcmul(sigma, silu, 1 - sigma)
     product = silu * hidden
     if inner_loss == "mse":
         v = v - _mm(product, weights[:, 2], dtype)
     back = _mm(v, weights[:, 2].transpose(1, 2), dtype)
-    d_gate = back * hidden * sigma * (1 + gate * (1 - sigma))
+    d_gate = back * hidden * slope
     d_hidden = back * silu
     into = torch.cat([d_gate * lr0, d_hidden * lr2], -1)
     d_in = _mm(into.transpose(1, 2), k, dtype)
@@ -300,14 +301,14 @@ def fast_weight_scan(
     >>> out.shape, state.steps, state.pending
     (torch.Size([1, 10, 4]), tensor([2]), tensor([2]))
     """
-    _check("order", order, ORDERS)
-    _check("optimizer", optimizer, OPTIMIZERS)
-    _check("weight_norm", weight_norm, WEIGHT_NORMS)
-    _check("inner_loss", inner_loss, INNER_LOSSES)
-    if chunk_size < 1:
-        raise ValueError(f"chunk_size must be at least 1, not {chunk_size}")
-    if optimizer == "adam" and momentum is not None:
-        raise ValueError("adam has decays of its own: leave momentum out")
+    check_options(
+        order,
+        optimizer,
+        weight_norm,
+        inner_loss,
+        chunk_size,
+        momentum is not None,
+    )
     core = torch.promote_types(w0.dtype, torch.float32)
     device = q.device.type
     dtype = (
@@ -326,7 +327,7 @@ def fast_weight_scan(
         lengths = mask.sum(1)
         frames = [zero_padding(x, mask) for x in frames]
         if bool((mask[:, 1:] & ~mask[:, :-1]).any()):
-            places = torch.argsort(~mask, 1, stable=True)
+            places = torch.argsort(~mask, dim=1, stable=True)
             frames = [_take(x, places) for x in frames]
     start = torch.stack([w0, w2, w1.transpose(1, 2)], 1).to(core)
     if state is None:
@@ -399,7 +400,7 @@ class _Learner:
         """
         learned = counts > 0
         proposal = self.propose(state, keys, values, gates, counts)
-        bad = ~self.finite(proposal)
+        bad = learned & ~self.finite(proposal)
         if bool(bad.any()):
             # Select before computing: a NaN behind torch.where would still
             # reach the gradients.
@@ -408,13 +409,12 @@ class _Learner:
                 for x in (keys, values, gates)
             ]
             proposal = self.propose(state, *frames, counts)
-            skipped = bad & learned
             logger.warning(
                 "%d of %d fast-weight updates were not finite and left out",
-                int(skipped.sum()),
+                int(bad.sum()),
                 int(learned.sum()),
             )
-            state = dataclasses.replace(state, skipped=state.skipped + skipped)
+            state = dataclasses.replace(state, skipped=state.skipped + bad)
             learned = learned & ~bad
         before = (state.weights, state.moment, state.square)
         weights, moment, square = (
@@ -506,18 +506,17 @@ def _scan(learner, state, frames, lengths, order, final):
         before = torch.zeros_like(before)
     total = state.pending + lengths
     ends = total if final else total // size * size
-    real = length_mask(ends, learned[0].shape[1])
-    chunks = [zero_padding(x, real) for x in learned]
 
     # Queries stand where their frame stands in its chunk.
     together = bool((before == before[:1]).all())
     offset = int(before[0]) if together and len(before) else 0
     aligned = queries
     if not together:
-        aligned = slide(queries, -before, chunks[0].shape[1])
+        aligned = slide(queries, -before, learned[0].shape[1])
 
     def learn(state, first):
-        chunk = [x[:, first : first + size] for x in chunks]
+        # Beyond the end of a row stand zeros, or its chunk is not learned.
+        chunk = [x[:, first : first + size] for x in learned]
         return learner.learn(state, *chunk, (ends - first).clamp(0, size))
 
     def read(state, first):
@@ -610,3 +609,17 @@ def _check(name, value, allowed):
         raise ValueError(
             f"{name} must be one of {', '.join(allowed)}, not {value!r}"
         )
+
+
+def check_options(
+    order, optimizer, weight_norm, inner_loss, chunk_size, momentum
+):
+    """Refuses what no scan can do."""
+    _check("order", order, ORDERS)
+    _check("optimizer", optimizer, OPTIMIZERS)
+    _check("weight_norm", weight_norm, WEIGHT_NORMS)
+    _check("inner_loss", inner_loss, INNER_LOSSES)
+    if chunk_size < 1:
+        raise ValueError(f"chunk_size must be at least 1, not {chunk_size}")
+    if optimizer == "adam" and momentum:
+        raise ValueError("adam has decays of its own: leave momentum out")

@@ -13,7 +13,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from speechbrain_lact.nnet.fast_weight import FastWeightState, fast_weight_scan
+from speechbrain_lact.nnet.fast_weight import (
+    FastWeightState,
+    check_options,
+    fast_weight_scan,
+)
 from speechbrain_lact.nnet.state import (
     State,
     Waiting,
@@ -84,8 +88,8 @@ class LaCT(nn.Module):
     weight_norm, inner_loss, max_step_norm, checkpoint
         As in `fast_weight_scan`.
     base_lr : float
-        Learning rate of a frame at the start of training. 0 freezes the fast
-        weights: no update is made.
+        Learning rate of a frame at the start of training; with 0 nothing is
+        learned from the audio.
     silu_values : bool
         Whether values pass SiLU, as queries and keys do.
     fast : bool
@@ -144,6 +148,11 @@ class LaCT(nn.Module):
             raise ValueError(
                 f"causal=True needs order apply_update, not {order}"
             )
+        if momentum is None:
+            momentum = optimizer != "adam"
+        check_options(
+            order, optimizer, weight_norm, inner_loss, chunk_size, momentum
+        )
         if base_lr < 0:
             raise ValueError(f"base_lr must not be negative: {base_lr}")
         self.d_model, self.nhead, self.dropout = d_model, nhead, dropout
@@ -152,8 +161,6 @@ class LaCT(nn.Module):
         self.window = self._make_window(window, block_window)
         self.scale = (d_model // nhead) ** -0.5
         self.base_lr, self.silu_values, self.fast = base_lr, silu_values, fast
-        if momentum is None:
-            momentum = optimizer != "adam"
         self.options = {
             "chunk_size": chunk_size,
             "order": order,
@@ -218,7 +225,7 @@ class LaCT(nn.Module):
         self.momentum_proj = None
         if momentum:
             self.momentum_proj = nn.Linear(self.d_model, heads)
-        self.fast_norm = nn.RMSNorm(width, eps=1e-5)
+        self.fast_norm = nn.Parameter(torch.empty(width))
 
     def reset_parameters(self):
         """Draws the initial weights."""
@@ -228,18 +235,20 @@ class LaCT(nn.Module):
             return
         for weight in (self.w0, self.w1, self.w2):
             nn.init.normal_(weight, std=weight.shape[-1] ** -0.5)
-        for ones in (self.step_scale, self.qk_scale):
+        for ones in (self.step_scale, self.qk_scale, self.fast_norm):
             nn.init.ones_(ones)
         nn.init.zeros_(self.qk_offset)
         for linear in (self.lr_proj, self.gate_proj, self.momentum_proj):
             if linear is not None:
                 linear.reset_parameters()
-        self.fast_norm.reset_parameters()
 
     @property
     def group(self):
         """Frames that are answered together when they come in pieces."""
-        group = self.window.block or 1
+        return self._group(self.window)
+
+    def _group(self, window):
+        group = window.block or 1
         if self.order == "update_apply":
             group = math.lcm(group, self.chunk_size)
         return group
@@ -339,7 +348,7 @@ class LaCT(nn.Module):
         if state is not None:
             x = zero_padding(x, mask)
             x, lengths, waiting = state.waiting.push(
-                x, lengths, self.group, final
+                x, lengths, self._group(window), final
             )
             if not final and window.right:
                 raise ValueError(
@@ -375,17 +384,24 @@ class LaCT(nn.Module):
         """Reads and updates the fast weights; [B, T, E] in and out."""
         batch, heads = len(x), self.fast_heads
         core = torch.promote_types(self.w0.dtype, torch.float32)
-        q, k, v = projected.to(core).chunk(3, -1)
-        q = F.silu(q * self.qk_scale[0] + self.qk_offset[0])
-        k = F.silu(k * self.qk_scale[1] + self.qk_offset[1])
-        v = F.silu(v) if self.silu_values else v
 
         def split(y):
-            y = y.unflatten(-1, (heads, -1)).transpose(1, 2)
-            return y.flatten(0, 1)
+            """Heads into the batch [..., batch * heads, T, width]."""
+            y = y.unflatten(-1, (heads, -1)).transpose(-2, -3)
+            return y.flatten(-4, -3)
 
-        q, k, v = split(q), split(k), split(v)
-        q, k = (y / (y.norm(dim=-1, keepdim=True) + 1e-5) for y in (q, k))
+        def by_head(parameter):
+            return parameter.view(2, 1, heads, 1, -1)
+
+        qkv = projected.to(core).unflatten(-1, (3, heads, -1))
+        qkv = qkv.permute(2, 0, 3, 1, 4)
+        qk = torch.addcmul(
+            by_head(self.qk_offset), qkv[:2], by_head(self.qk_scale)
+        )
+        qk = F.silu(qk).flatten(1, 2)
+        q, k = qk / (torch.linalg.vector_norm(qk, dim=-1)[..., None] + 1e-5)
+        v = F.silu(qkv[2]) if self.silu_values else qkv[2]
+        v = v.flatten(0, 1)
         rates = self._rates(x, core)
         decay = None
         if self.momentum_proj is not None:
@@ -406,9 +422,12 @@ class LaCT(nn.Module):
             step_scale=self.step_scale.repeat(batch),
             **self.options,
         )
-        gate = F.silu(self.gate_proj(x).to(core))
-        out = self.fast_norm(self._by_row(out.to(core)).transpose(1, 2))
-        return (out * gate[..., None]).flatten(2), memory.map(self._by_row)
+        # RMS norm and gate are one factor of each frame.
+        norm = torch.linalg.vector_norm(out.to(core), dim=-1, keepdim=True)
+        size = (norm.square() / out.shape[-1] + 1e-5).rsqrt()
+        size = size * F.silu(split(self.gate_proj(x).to(core)))
+        out = self._by_row(out * size).transpose(1, 2) * self.fast_norm
+        return out.flatten(2), memory.map(self._by_row)
 
     def _rates(self, x, core):
         """Learning rates of each frame and head [B, T, heads * 3]."""

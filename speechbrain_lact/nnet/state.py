@@ -20,8 +20,8 @@ from safetensors.torch import save_file
 STATE_VERSION = 1
 
 
-def buffer(side):
-    """Field of frames waiting in dimension 1, where rows may differ in number.
+def buffer(side, dim=1):
+    """Field of frames that wait, of which states may hold different numbers.
 
     Arguments
     ---------
@@ -29,13 +29,15 @@ def buffer(side):
         Where padding goes when rows of different widths are joined: `"right"`
         for frames aligned to the left, `"left"` for frames aligned to the
         right.
+    dim : int
+        The dimension of the frames.
 
     Returns
     -------
     dataclasses.Field
         To be assigned in the body of a `State`.
     """
-    return dataclasses.field(default=None, metadata={"pad": side})
+    return dataclasses.field(default=None, metadata={"pad": side, "dim": dim})
 
 
 def nested(cls, many=False):
@@ -183,7 +185,7 @@ class State:
                 joined[field.name] = None
             else:
                 joined[field.name] = torch.cat(
-                    _same_width(values, field.metadata.get("pad"))
+                    _same_width(values, **field.metadata)
                 )
         return cls(**joined)
 
@@ -203,9 +205,17 @@ class State:
             "config": json.dumps(config, sort_keys=True),
         }
         aside = f"{path}.{os.getpid()}.part"
-        tensors = {k: v.contiguous() for k, v in self._named_tensors()}
-        save_file(tensors, aside, metadata=metadata)
-        os.replace(aside, path)
+        # Copies: fields of a new state may share memory.
+        tensors = {
+            name: tensor.clone(memory_format=torch.contiguous_format)
+            for name, tensor in self._named_tensors()
+        }
+        try:
+            save_file(tensors, aside, metadata=metadata)
+            os.replace(aside, path)
+        finally:
+            if os.path.exists(aside):
+                os.remove(aside)
 
     @classmethod
     def load(cls, path, config, device="cpu"):
@@ -292,18 +302,18 @@ class State:
         return cls(**values)
 
 
-def _same_width(tensors, side):
-    """Pads dimension 1 with zeros to the widest, on the side given."""
-    if side is None:
+def _same_width(tensors, pad=None, dim=1):
+    """Pads a dimension with zeros to the widest, on the side given."""
+    if pad is None:
         return tensors
-    width = max(tensor.shape[1] for tensor in tensors)
+    width = max(tensor.shape[dim] for tensor in tensors)
     padded = []
     for tensor in tensors:
-        fill = tensor.new_zeros(
-            tensor.shape[0], width - tensor.shape[1], *tensor.shape[2:]
-        )
-        parts = [tensor, fill] if side == "right" else [fill, tensor]
-        padded.append(torch.cat(parts, 1))
+        shape = list(tensor.shape)
+        shape[dim] = width - shape[dim]
+        fill = tensor.new_zeros(shape)
+        parts = [tensor, fill] if pad == "right" else [fill, tensor]
+        padded.append(torch.cat(parts, dim))
     return padded
 
 

@@ -207,21 +207,22 @@ def rotate(x, start):
     torch.Tensor
         As `x`.
     """
-    cosines, sines = _turns(x.shape[1], x.shape[3], start, x.device, x.dtype)
-    even, odd = x[..., 0::2], x[..., 1::2]
-    turned = (even * cosines - odd * sines, odd * cosines + even * sines)
-    return torch.stack(turned, -1).flatten(-2)
+    exact = torch.promote_types(x.dtype, torch.float32)
+    turns = _turns(x.shape[1], x.shape[3], start, x.device, exact)
+    pairs = torch.view_as_complex(x.to(exact).unflatten(-1, (-1, 2)))
+    return torch.view_as_real(pairs * turns).flatten(-2).to(x.dtype)
 
 
 @lru_cache(maxsize=64)
 def _turns(time, width, start, device, dtype):
-    """Cosines and sines [T, 1, D / 2], exact to rounding at any position."""
-    places = torch.arange(
-        start, start + time, dtype=torch.float64, device=device
-    )
-    exponents = torch.arange(0, width, 2, dtype=torch.float64, device=device)
-    angles = places[:, None, None] * 10000 ** (-exponents / width)
-    return angles.cos().to(dtype), angles.sin().to(dtype)
+    """Unit complex numbers [T, 1, D / 2], exact to rounding anywhere."""
+    # What is kept must serve training too, whoever asks first.
+    with torch.inference_mode(False):
+        made = {"dtype": torch.float64, "device": device}
+        places = torch.arange(start, start + time, **made)[:, None, None]
+        angles = places * 10000 ** (-torch.arange(0, width, 2, **made) / width)
+        turns = torch.polar(torch.ones_like(angles), angles)
+        return turns.to(dtype.to_complex())
 
 
 def _pad(x, before, after):

@@ -40,8 +40,15 @@ class WholeCheckpointer(Checkpointer):
         return super()._save_checkpoint_metafile(aside, *args, **kwargs)
 
     def save_checkpoint(self, *args, **kwargs):
-        """As SpeechBrain's."""
-        saved = super().save_checkpoint(*args, **kwargs)
+        """As SpeechBrain's; raises OSError if the disk is full."""
+        try:
+            saved = super().save_checkpoint(*args, **kwargs)
+        except (OSError, RuntimeError) as error:
+            raise OSError(
+                f"no checkpoint could be written to {self.checkpoints_dir} "
+                f"({error}); those before are whole: make room and run the "
+                f"same command again"
+            ) from error
         if isinstance(saved, Checkpoint):
             meta = saved.path / METAFNAME
             os.replace(meta.with_suffix(".part"), meta)

@@ -25,6 +25,7 @@ from hypothesis import (
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from speechbrain.utils.dynamic_chunk_training import DynChunkTrainConfig
 from speechbrain_lact.lobes.features import Fbank
 from speechbrain_lact.lobes.models.convolution import (
     ConvolutionFrontEnd,
@@ -40,11 +41,6 @@ from speechbrain_lact.lobes.models.transformer.TransformerASR import (
 from speechbrain_lact.nnet.fast_weight import FastWeightState, fast_weight_scan
 from speechbrain_lact.nnet.lact import LaCT, LaCTState
 from speechbrain_lact.nnet.state import State, length_mask, nested
-
-# SpeechBrain's module is imported late: its logger must be set up first.
-from speechbrain.utils.dynamic_chunk_training import (  # isort: skip
-    DynChunkTrainConfig,
-)
 
 FIFTY = settings(max_examples=50, deadline=None, derandomize=True)
 FEW = settings(max_examples=8, deadline=None, derandomize=True)
@@ -122,15 +118,16 @@ def exempt(prop, kind, layout):
     return None
 
 
-def cells(prop, optimizers=True):
-    """Cells of a property. Optimisers are crossed for the scan and the mixer,
-    and drawn for what is built of them."""
+def cells(prop, crossed=True):
+    """Cells of a property. Optimisers are crossed for the scan and the mixer
+    where the mathematics decides, and drawn where rows and files are only
+    moved, and in what is built of the mixer."""
     found = []
     for kind in KINDS:
         for layout in LAYOUTS:
             if exempt(prop, kind, layout) is None:
-                crossed = optimizers and kind in ("scan", "mixer")
-                names = OPTIMIZERS if crossed else ["any"]
+                heart = crossed and kind in ("scan", "mixer")
+                names = OPTIMIZERS if heart else ["any"]
                 found += [(kind, layout, name) for name in names]
     return pytest.mark.parametrize("kind,layout,optimizer", found)
 
@@ -156,7 +153,9 @@ class Subject(nn.Module):
         super().__init__()
         self.layout, self.chunk = layout, chunk
         order = LAYOUTS[layout]
-        lact = {"order": order, "chunk_size": chunk, "base_lr": 0.3, **lact}
+        # Steps large enough to matter; Adam's have this very size.
+        rate = 0.03 if lact.get("optimizer") == "adam" else 0.3
+        lact = {"order": order, "chunk_size": chunk, "base_lr": rate, **lact}
         if layout == "causal":
             lact["window"] = (chunk + 1, 0)
         elif layout in WHOLE:
@@ -195,17 +194,19 @@ class Scan(Subject):
             "order": LAYOUTS[layout],
             "optimizer": optimizer,
             "weight_norm": weight_norm,
+            "base_lr": 0.03,
         }
         self.momentum, hidden = momentum, 6
-        self.w0 = nn.Parameter(torch.randn(hidden, self.width))
-        self.w1 = nn.Parameter(torch.randn(self.width, hidden))
-        self.w2 = nn.Parameter(torch.randn(hidden, self.width))
+        self.w0 = nn.Parameter(torch.randn(hidden, self.width) / 2)
+        self.w1 = nn.Parameter(torch.randn(self.width, hidden) / 2)
+        self.w2 = nn.Parameter(torch.randn(hidden, self.width) / 2)
         self.scale = nn.Parameter(torch.rand(()) + 0.5)
 
     def inputs(self, rows, time, generator):
-        x = torch.randn(rows, time, 3 * self.width, generator=generator)
-        gates = torch.rand(rows, time, 4, generator=generator)
-        return torch.cat([x, gates], -1)
+        x = torch.randn(rows, time, 3 * self.width, generator=generator) / 2
+        rates = 0.2 * torch.rand(rows, time, 3, generator=generator)
+        momentum = torch.rand(rows, time, 1, generator=generator)
+        return torch.cat([x, rates, momentum], -1)
 
     def initial_state(self, batch):
         return FastWeightState.start(
@@ -318,7 +319,7 @@ class Whole(Subject):
             input_size=self.front.output_size,
             d_model=8,
             nhead=2,
-            num_encoder_layers=2,
+            num_encoder_layers=1,
             num_decoder_layers=0,
             d_ffn=12,
             kernel_size=5,
@@ -369,6 +370,13 @@ class Wave(Whole):
             n_fft=32,
             n_mels=self.width,
         )
+
+    def _apply(self, function, recurse=True):
+        # The constants of SpeechBrain's filters are no buffers.
+        filters = self.fbank.compute_fbanks
+        for name in ("f_central", "band", "all_freqs_mat"):
+            setattr(filters, name, function(getattr(filters, name)))
+        return super()._apply(function, recurse)
 
     def inputs(self, rows, time, generator):
         return torch.randn(rows, time, generator=generator)
@@ -422,11 +430,11 @@ def poison(x, lengths):
     return x.masked_fill(~real.view(*real.shape, *[1] * (x.ndim - 2)), math.nan)
 
 
-def draw_lengths(data, subject, rows, least=1):
+def draw_lengths(data, subject, rows):
     """Ragged lengths around multiples of the chunk, in input frames."""
     chunk = subject.chunk
-    near = [1, chunk - 1, chunk, chunk + 1, 2 * chunk, 4 * chunk]
-    one = st.sampled_from(near) | st.integers(least, 5 * chunk)
+    near = [1, chunk - 1, chunk, chunk + 1, 2 * chunk, 3 * chunk]
+    one = st.sampled_from(near) | st.integers(1, 4 * chunk)
     lengths = data.draw(st.lists(one, min_size=rows, max_size=rows))
     seed = data.draw(st.integers(0, 19))
     return [max(subject.times(n, seed + i), 1) for i, n in enumerate(lengths)]
@@ -447,7 +455,7 @@ def draw_case(data, kind, layout, optimizer, device, dtype=torch.float64):
     ).to(device)
     rows = data.draw(st.integers(2, 3))
     # One row at least makes three updates or more.
-    long = data.draw(st.integers(3 * subject.chunk, 4 * subject.chunk + 1))
+    long = data.draw(st.integers(3 * subject.chunk, 3 * subject.chunk + 2))
     lengths = [subject.times(long, 0)]
     lengths += draw_lengths(data, subject, rows - 1)
     generator = torch.Generator().manual_seed(data.draw(st.integers(0, 999)))
@@ -483,9 +491,7 @@ def gradients(subject, out, x):
         (y * torch.randn(y.shape, generator=generator).to(y)).sum() for y in out
     )
     parameters = [p for p in subject.parameters() if p.requires_grad]
-    found = torch.autograd.grad(
-        total, [x, *parameters], allow_unused=True, materialize_grads=True
-    )
+    found = torch.autograd.grad(total, [x, *parameters], materialize_grads=True)
     return found[0], list(found[1:])
 
 
@@ -558,7 +564,7 @@ def test_batch(kind, layout, optimizer, device, data):
 
 def pieces_of(data, lengths):
     """For each row, where its pieces begin and end."""
-    number = data.draw(st.integers(2, 4))
+    number = data.draw(st.integers(2, 3))
     cuts = []
     for length in lengths.tolist():
         inner = st.lists(
@@ -602,7 +608,8 @@ def check_split(case, pieces, final, bound=EXACT):
     same_state(state2, state, bound)
     if final:
         # And the state is no more than an option.
-        out, count, _ = subject(case.x, lengths)
+        with torch.no_grad():
+            out, count, _ = subject(case.x, lengths)
         close(real(out, count), whole, bound)
 
 
@@ -616,7 +623,7 @@ def test_split(kind, layout, optimizer, device, data):
     check_split(case, pieces, data.draw(st.booleans()))
 
 
-def change_rows(data, case, layout, final):
+def change_rows(data, case, final):
     """Sessions join, leave, change places and start again."""
     subject, rows = case.subject, len(case.lengths)
     with torch.no_grad():
@@ -630,16 +637,18 @@ def change_rows(data, case, layout, final):
             out, count, _ = subject(x, lengths, state, final)
             close(real(out, count), expected)
 
-        # As in a beam search: some are left out, some are repeated.
-        places = st.lists(st.integers(0, rows - 1), min_size=1, max_size=4)
-        order = torch.tensor(data.draw(places), device=x.device)
-        compare(
-            x[order],
-            lengths[order],
-            state.index(order),
-            [expected[i] for i in order.tolist()],
-        )
-        # One starts again.
+        change = data.draw(st.sampled_from(["reorder", "reset", "join"]))
+        if change == "reorder":
+            # As in a beam search: some are left out, some are repeated.
+            places = st.lists(st.integers(0, rows - 1), min_size=1, max_size=4)
+            order = torch.tensor(data.draw(places), device=x.device)
+            compare(
+                x[order],
+                lengths[order],
+                state.index(order),
+                [expected[i] for i in order.tolist()],
+            )
+            return
         again = data.draw(st.integers(0, rows - 1))
         flags = torch.arange(rows, device=x.device) == again
         one = slice(again, again + 1)
@@ -647,29 +656,32 @@ def change_rows(data, case, layout, final):
             x[one], lengths[one], subject.initial_state(1), final
         )
         fresh = real(fresh, count)
-        beside = [*expected[:again], *fresh, *expected[again + 1 :]]
-        compare(x, lengths, state.reset(flags), beside)
+        others = [*expected[:again], *expected[again + 1 :]]
+        if change == "reset":
+            beside = [*expected[:again], *fresh, *expected[again + 1 :]]
+            compare(x, lengths, state.reset(flags), beside)
+            return
         # One leaves, and a new one and the whole batch join.
         joined = [subject.initial_state(1), state.index(~flags), state]
         compare(
             torch.cat([x[one], x[~flags], x]),
             torch.cat([lengths[one], lengths[~flags], lengths]),
             subject.state_class.cat(joined),
-            [*fresh, *expected[:again], *expected[again + 1 :], *expected],
+            [*fresh, *others, *expected],
         )
 
 
-@cells("rows")
+@cells("rows", False)
 @FIFTY
 @given(data=st.data())
 def test_rows(kind, layout, optimizer, device, data):
     """Sessions that join, leave, are reordered or reset change no others."""
     case, _ = draw_case(data, kind, layout, optimizer, device)
     final = layout in WHOLE or data.draw(st.booleans())
-    change_rows(data, case, layout, final)
+    change_rows(data, case, final)
 
 
-@cells("save")
+@cells("save", False)
 @FIFTY
 @given(data=st.data())
 def test_save(tmp_path_factory, kind, layout, optimizer, device, data):
@@ -782,25 +794,23 @@ def test_causal(kind, layout, optimizer, device, data):
     x = case.x[:1, :length].clone().requires_grad_()
     out, count, _ = subject(x, case.lengths[:1])
     frame = data.draw(st.integers(0, int(count) - 1))
-    dx, _ = gradients(subject, [out[0, frame]], x)
+    weights = torch.linspace(1, 2, out.shape[2]).to(out)
+    (dx,) = torch.autograd.grad((out[0, frame] * weights).sum(), x)
     end = (frame // subject.group + 1) * subject.group * subject.stride
     assert bool((dx[:, end:] == 0).all())
     assert bool((dx[:, :end] != 0).any())
-    # The past is not zero: the memory of the first frame reaches the last.
-    dx, _ = gradients(subject, [out[0, -1]], x)
-    assert bool((dx[:, 0] != 0).any())
 
 
-@cells("host")
+@cells("host", False)
 @FIFTY
 @given(data=st.data())
 def test_host(kind, layout, optimizer, device, data):
     """With the gate at zero the layer is exactly its window attention."""
-    case, _ = draw_case(data, kind, layout, optimizer, device)
+    case, optimizer = draw_case(data, kind, layout, optimizer, device)
     options = {"chunk": case.subject.chunk}
     bare = build(kind, layout, fast=False, **options)
     weights = bare.state_dict()
-    gated = build(kind, layout, optimizer="sgd", momentum=True, **options)
+    gated = build(kind, layout, optimizer=optimizer, momentum=False, **options)
     known = gated.state_dict()
     full = {
         name: torch.zeros_like(value) if "gate_proj" in name else value

@@ -288,6 +288,10 @@ class LaCTConformerLayer(_LaCTLayer, ConformerEncoderLayer):
                 "dynamic chunks, or final=True"
             )
         past, time = module.padding, x.shape[1]
+        if time == 0:
+            if tail is None or final:
+                tail = x.new_zeros(len(x), past, x.shape[2])
+            return x, tail
         future = 0 if module.causal else past
         out = module.bottleneck(module.layer_norm(x).transpose(1, 2))
         out = zero_padding(out.transpose(1, 2), mask)
@@ -297,7 +301,8 @@ class LaCTConformerLayer(_LaCTLayer, ConformerEncoderLayer):
         if final:
             tail = torch.zeros_like(tail)
         else:
-            tail = slide(frames, mask.sum(1), past)
+            count = torch.full((len(x),), time, device=x.device)
+            tail = slide(frames, count if mask is None else mask.sum(1), past)
         frames = frames.transpose(1, 2)
         if size is None:
             frames = F.pad(frames, (0, future))
@@ -386,6 +391,8 @@ class LaCTBranchformerLayer(_LaCTLayer, BranchformerEncoderLayer):
 
     def _convolve(self, x, mask):
         """SpeechBrain's convolution branch, each row mirrored at its end."""
+        if x.shape[1] == 0:
+            return x
         branch = self.convolution_branch
         unit = branch.csgu
         x = branch.activation(branch.pre_channel_proj(x))
@@ -490,7 +497,9 @@ class _LaCTEncoder:
         """
         mask = None if src_key_padding_mask is None else ~src_key_padding_mask
         x = zero_padding(src, mask)
-        options, group = self._dynamic(dynchunktrain_config, x.shape[1])
+        options, group = self._dynamic(
+            dynchunktrain_config, x.shape[1], state is None or final
+        )
         if state is not None:
             lengths = torch.full((len(x),), x.shape[1], device=x.device)
             if mask is not None:
@@ -521,13 +530,11 @@ class _LaCTEncoder:
         if self.output_hidden_states:
             out.append(hidden)
         if state is not None:
-            frames = torch.zeros_like(lengths) if final else state.frames
-            out.append(
-                LaCTEncoderState(states, waiting, lengths, frames + lengths)
-            )
+            frames = state.frames + lengths
+            out.append(LaCTEncoderState(states, waiting, lengths, frames))
         return tuple(out)
 
-    def _dynamic(self, config, time):
+    def _dynamic(self, config, time, whole):
         """Arguments of the layers, and frames of a block, under dynamic
         chunks."""
         if config is None:
@@ -536,7 +543,12 @@ class _LaCTEncoder:
             raise ValueError("dynamic chunks need encoder_module: conformer")
         left = config.left_context_size
         if config.is_infinite_left_context():
-            left = -(-time // config.chunk_size)
+            if not whole:
+                raise ValueError(
+                    "pieces need a limited left context: set left_context_size"
+                )
+            reach = max(time, *(x.mixer.chunk_size for x in self.layers))
+            left = -(-reach // config.chunk_size)
         window = Window(left=left, block=config.chunk_size)
         options = {"window": window, "dynchunktrain_config": config}
         return options, config.chunk_size

@@ -125,8 +125,7 @@ class TransformerASR(parent.TransformerASR):
             for name, value in locals().items()
             if name.startswith("lact_") and value is not None
         }
-        self.has_lact = attention_type == "LaCT"
-        if not self.has_lact:
+        if attention_type != "LaCT":
             if given:
                 raise ValueError(
                     f"{', '.join(given)}: only with attention_type: LaCT, "
@@ -280,6 +279,14 @@ class TransformerASR(parent.TransformerASR):
         )
         rest = [*rest, decoded] if state is None else [*rest, decoded, state]
         return (encoded, *rest)
+
+    def make_streaming_context(self, *args, **kwargs):
+        """As SpeechBrain's, whose contexts have no place for LaCT's state."""
+        if self.has_lact:
+            raise ValueError(
+                "LaCT streams with encode(src, state=..., final=False)"
+            )
+        return super().make_streaming_context(*args, **kwargs)
 
     def _encode(self, src, wav_len, dynchunktrain_config, state, final):
         if src.ndim == 4:

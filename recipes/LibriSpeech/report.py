@@ -1,0 +1,93 @@
+#!/usr/bin/env python3
+"""One table of several experiments, from what train.py left behind.
+
+> python recipes/LibriSpeech/report.py results/*/3407
+
+WER in percent with a 95 % interval from a bootstrap over speakers: few
+speakers make wide intervals, whatever the number of utterances.
+
+Authors
+* speechbrain_lact contributors 2026
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy
+
+RESAMPLES = 2000
+
+
+def interval(speakers):
+    """WER and its 95 % interval.
+
+    Arguments
+    ---------
+    speakers : dict
+        Errors, words and utterances of each speaker.
+
+    Returns
+    -------
+    tuple of float
+        WER, lower and upper bound, in percent.
+
+    Example
+    -------
+    >>> interval({"a": [1, 10, 2], "b": [1, 10, 2]})
+    (10.0, 10.0, 10.0)
+    """
+    counts = numpy.array([[e, w] for e, w, _ in speakers.values()], float)
+    random = numpy.random.default_rng(0)
+    drawn = random.integers(len(counts), size=(RESAMPLES, len(counts)))
+    errors, words = counts[drawn].sum(1).T
+    low, high = numpy.percentile(100 * errors / words, [2.5, 97.5])
+    total = counts.sum(0)
+    return 100 * total[0] / total[1], float(low), float(high)
+
+
+def table(folders):
+    """Markdown: a row for each experiment and kind of memory.
+
+    Arguments
+    ---------
+    folders : list of str
+        Output folders of train.py.
+
+    Returns
+    -------
+    str
+    """
+    found, tests = {}, []
+    for folder in map(Path, folders):
+        result = json.loads((folder / "results.json").read_text())
+        name = folder.parent.name.removesuffix("_ctc")
+        for row in result["rows"]:
+            tests += [row["test"]] if row["test"] not in tests else []
+            key = (name, row["memory"])
+            found.setdefault(key, {"minutes": result["minutes"], **row})
+            found[key][row["test"]] = interval(row["speakers"])
+    head = ["encoder", "memory", *tests, "parameters", "audio s / s", "minutes"]
+    lines = [head, ["---"] * len(head)]
+    for (name, memory), row in found.items():
+        cells = [
+            "{:.1f} [{:.1f}, {:.1f}]".format(*row[test]) if test in row else ""
+            for test in tests
+        ]
+        lines.append(
+            [
+                name,
+                memory,
+                *cells,
+                f"{row['parameters'] / 1e6:.2f} M",
+                f"{row['audio_seconds_per_second']:.0f}",
+                f"{row['minutes']:.1f}",
+            ]
+        )
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folders", nargs="+", help="output folders of train.py")
+    print(table(parser.parse_args().folders))

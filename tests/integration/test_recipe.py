@@ -1,0 +1,228 @@
+"""The recipe as a user runs it: processes, files, a miniature corpus.
+
+Authors
+* speechbrain_lact contributors 2026
+"""
+
+import csv
+import json
+import re
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from recipes.MiniSpeech.mini_speech_prepare import prepare_mini_speech
+
+ROOT = Path(__file__).parents[2]
+TRAIN = ROOT / "recipes" / "LibriSpeech" / "train.py"
+SIZES = {
+    "d_model": 32,
+    "nhead": 2,
+    "num_encoder_layers": 1,
+    "kernel_size": 5,
+    "cnn_channels": 4,
+    "batch_size": 2,
+    "test_batch_size": 2,
+    "warmup_steps": 2,
+    "train_splits": "[train-clean-100]",
+    "dev_splits": "[dev-clean]",
+    "test_splits": "[test-clean]",
+}
+ROWS = list(
+    csv.DictReader((ROOT / "tests" / "recipes" / "LibriSpeech.csv").open())
+)
+
+
+@pytest.fixture(scope="session")
+def corpus(tmp_path_factory):
+    """Four voices of training, one of dev, two of test; three sentences."""
+    folder = tmp_path_factory.mktemp("corpus") / "MiniSpeech"
+    prepare_mini_speech(
+        folder,
+        train_voices=4,
+        dev_voices=1,
+        test_voices=2,
+        train_chapters=1,
+        test_chapters=1,
+        utterances=3,
+    )
+    return folder
+
+
+def command(yaml, corpus, output, *flags):
+    """What to type."""
+    sizes = [f"--{key}={value}" for key, value in SIZES.items()]
+    return [
+        sys.executable,
+        str(TRAIN),
+        str(ROOT / yaml),
+        "--device=cpu",
+        "--noprogressbar",
+        f"--data_folder={corpus}",
+        f"--output_folder={output}",
+        *sizes,
+        *flags,
+    ]
+
+
+def run(*arguments):
+    """Runs the recipe to its end."""
+    done = subprocess.run(
+        command(*arguments), capture_output=True, text=True, cwd=ROOT
+    )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return done.stdout + done.stderr
+
+
+def refused(*arguments):
+    """Runs the recipe, which must give up; its last line."""
+    done = subprocess.run(
+        command(*arguments), capture_output=True, text=True, cwd=ROOT
+    )
+    assert done.returncode != 0
+    assert "Traceback" not in done.stderr, done.stderr[-3000:]
+    return done.stderr.strip().splitlines()[-1]
+
+
+def results(folder):
+    """WER of each kind of memory."""
+    rows = json.loads((folder / "results.json").read_text())["rows"]
+    return {(row["test"], row["memory"]): row for row in rows}
+
+
+def weights(folder):
+    """Parameters in the newest checkpoint."""
+    newest = max(
+        (folder / "save").glob("CKPT*"), key=lambda p: p.stat().st_mtime
+    )
+    return torch.load(newest / "model.ckpt")
+
+
+@pytest.mark.parametrize(
+    "row", ROWS, ids=[Path(r["Hparam_file"]).stem for r in ROWS]
+)
+def test_recipe_rows_run(row, corpus, tmp_path):
+    run(row["Hparam_file"], corpus, tmp_path, *row["test_debug_flags"].split())
+    wanted = re.search(r"file_exists=\[(.*?)\]", row["test_debug_checks"])[1]
+    for name in wanted.split(","):
+        assert (tmp_path / name).stat().st_size > 0, name
+    for result in results(tmp_path).values():
+        assert result["utterances"] == 6
+        assert 0 < result["WER"] <= 300
+        if result["memory"] in ("carried", "reset", "other", "frozen"):
+            assert result["updates"] == 1.0
+
+
+def test_killed_run_resumes_as_if_unbroken(corpus, tmp_path):
+    flags = ("--number_of_steps=14", "--ckpt_interval_steps=1")
+    flags += ("--ckpt_interval_minutes=0", "--dropout=0.1")
+    yaml = "hparams/lact_ctc.yaml"
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    run(yaml, corpus, whole, *flags)
+    process = subprocess.Popen(
+        command(yaml, corpus, broken, *flags),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        cwd=ROOT,
+    )
+    log = broken / "train_log.txt"
+    until = time.monotonic() + 120
+    # Kill it in the midst of an epoch, once one epoch is done.
+    while time.monotonic() < until and process.poll() is None:
+        marks = list((broken / "save").glob("CKPT*/CKPT.yaml"))
+        midway = any(
+            "end-of-epoch: false" in m.read_text() for m in marks if m.exists()
+        )
+        if log.exists() and midway:
+            break
+        time.sleep(0.01)
+    assert process.poll() is None, "ended before it could be killed"
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (broken / "results.json").exists()
+    run(yaml, corpus, broken, *flags)
+    one, two = weights(whole), weights(broken)
+    assert all(torch.equal(one[key], two[key]) for key in one)
+    before, after = results(whole), results(broken)
+    for key, row in before.items():
+        assert after[key]["speakers"] == row["speakers"]
+
+
+def test_bad_files_are_named_and_skipped(corpus, tmp_path):
+    data = tmp_path / "data"
+    shutil.copytree(corpus, data)
+    chapter = next((data / "train-clean-100").glob("*/*"))
+    first, second, third = sorted(chapter.glob("*.flac"))
+    audio, rate = soundfile.read(first)
+    whole = first.read_bytes()
+    first.write_bytes(whole[: len(whole) // 2])  # its header is good
+    audio[100] = np.nan
+    soundfile.write(second.with_suffix(".wav"), audio, rate, subtype="FLOAT")
+    second.unlink()
+    third.write_bytes(b"")
+    out = tmp_path / "out"
+    printed = run("hparams/lact_ctc.yaml", data, out, "--number_of_steps=6")
+    for path in (first, second.with_suffix(".wav"), third):
+        lines = [x for x in printed.splitlines() if path.stem in x]
+        assert any("skipped" in line for line in lines), path
+    bad = json.loads((out / "results.json").read_text())["bad_files"]
+    assert set(bad) == {first.stem, second.stem}
+
+
+@pytest.mark.parametrize(
+    "flags, message",
+    [
+        (["--data_folder=/no/such/folder"], "/no/such/folder"),
+        (["--train_splits=[train-clean-360]"], "train-clean-360"),
+        (["--lact_order=sideways"], "sideways"),
+        (["--lact_optimiser=muon"], "lact_optimiser"),
+        (["--size=tiny"], "size"),
+        (["--test_memory=[borrowed]"], "borrowed"),
+        (["--stride=3"], "stride must be 2, 4 or 8"),
+        (["--lact_order=apply_update"], "shorter than the chunk"),
+    ],
+)
+def test_wrong_settings_give_one_line(corpus, tmp_path, flags, message):
+    line = refused("hparams/lact_ctc.yaml", corpus, tmp_path, *flags)
+    assert message in line
+
+
+def test_checkpoint_of_other_sizes_is_refused(corpus, tmp_path):
+    yaml = "hparams/conformer_ctc.yaml"
+    run(yaml, corpus, tmp_path, "--number_of_steps=1")
+    line = refused(
+        yaml, corpus, tmp_path, "--number_of_steps=1", "--d_model=16"
+    )
+    assert "other sizes" in line and str(tmp_path) in line
+
+
+def test_full_disk_keeps_what_was_saved(corpus, tmp_path):
+    yaml = "hparams/conformer_ctc.yaml"
+    run(yaml, corpus, tmp_path, "--number_of_steps=2", "--d_model=128")
+    saved = sorted(p.name for p in (tmp_path / "save").glob("CKPT*"))
+    flags = ("--number_of_steps=8", "--d_model=128")
+    done = subprocess.run(
+        command(yaml, corpus, tmp_path, *flags),
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        # No file may grow beyond 600 kB, less than a checkpoint has.
+        preexec_fn=lambda: resource.setrlimit(
+            resource.RLIMIT_FSIZE, (600_000, 600_000)
+        ),
+    )
+    assert done.returncode != 0
+    line = done.stderr.strip().splitlines()[-1]
+    assert "no checkpoint could be written" in line and str(tmp_path) in line
+    marks = (tmp_path / "save").glob("CKPT*/CKPT.yaml")
+    assert sorted(p.parent.name for p in marks) == saved
+    run(yaml, corpus, tmp_path, *flags)

@@ -1,0 +1,125 @@
+"""Tests of the experiments' YAMLs: they load, fit together, and say nothing
+that is not used.
+
+Authors
+* speechbrain_lact contributors 2026
+"""
+
+import csv
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from hyperpyyaml import load_hyperpyyaml
+from ruamel.yaml import YAML
+
+from speechbrain.utils.run_opts import RunOptions
+
+ROOT = Path(__file__).parents[2]
+YAMLS = sorted((ROOT / "hparams").glob("*_ctc*.yaml"))
+MINI = ROOT / "hparams" / "mini.yaml"
+TRAIN = (ROOT / "recipes" / "LibriSpeech" / "train.py").read_text()
+NAMES = [path.stem for path in YAMLS]
+
+
+def load(path, tmp_path, overrides=()):
+    """The experiment, its parameters without memory behind them."""
+    # Not parameters, and they compute while they are made.
+    none = {"compute_features": None, "speed_perturb": None}
+    overrides = {"output_folder": str(tmp_path), **none, **dict(overrides)}
+    with open(path, encoding="utf-8") as file, torch.device("meta"):
+        return load_hyperpyyaml(file, overrides)
+
+
+def count(hparams, *names):
+    """Number of parameters."""
+    return sum(p.numel() for name in names for p in hparams[name].parameters())
+
+
+def mini_for(path):
+    """The part of mini.yaml that this YAML has, without data."""
+    keys = YAML().load(path.read_text())
+    mini = YAML().load(MINI.read_text())
+    return {k: v for k, v in mini.items() if k in keys}
+
+
+@pytest.mark.parametrize("path", YAMLS, ids=NAMES)
+def test_every_key_is_used(path):
+    text = path.read_text()
+    options = RunOptions().as_dict()
+    unused = []
+    for key in YAML().load(text):
+        used = (
+            re.search(rf"<{key}[>.\[]", text)
+            or re.search(rf"""["']{key}["']|hparams\.{key}\b""", TRAIN)
+            or key in options
+            or key == "__set_seed"
+        )
+        if not used:
+            unused.append(key)
+    assert unused == []
+
+
+def test_every_key_of_mini_is_in_some_yaml():
+    keys = {key for path in YAMLS for key in YAML().load(path.read_text())}
+    assert set(YAML().load(MINI.read_text())) <= keys
+
+
+@pytest.mark.parametrize("small", [False, True])
+def test_encoders_have_equal_sizes(tmp_path, small):
+    sizes = {
+        path.stem: count(
+            load(path, tmp_path, mini_for(path) if small else {}),
+            "Transformer",
+        )
+        for path in YAMLS
+        if "raw" not in path.stem
+    }
+    for name, size in sizes.items():
+        assert abs(size / sizes["lact_ctc"] - 1) < 0.05, (name, sizes)
+
+
+@pytest.mark.parametrize(
+    "width, layers, least, most",
+    [
+        (768, 12, 150e6, 200e6),
+        (1024, 24, 550e6, 650e6),
+        (1536, 24, 1.25e9, 1.4e9),
+    ],
+)
+def test_large_sizes_build(tmp_path, width, layers, least, most):
+    sizes = {"d_model": width, "num_encoder_layers": layers, "nhead": 16}
+    hparams = load(ROOT / "hparams" / "lact_ctc.yaml", tmp_path, sizes)
+    assert least < count(hparams, "Transformer") < most
+
+
+@pytest.mark.parametrize("stride", [2, 4, 8])
+def test_stride_is_one_key(tmp_path, stride, device):
+    overrides = {
+        **mini_for(ROOT / "hparams" / "lact_ctc.yaml"),
+        "output_folder": str(tmp_path),
+        "stride": stride,
+        "num_encoder_layers": 1,
+    }
+    with open(ROOT / "hparams" / "lact_ctc.yaml") as file:
+        hparams = load_hyperpyyaml(file, overrides)
+    hparams["model"].to(device)
+    src, lengths = hparams["CNN"](torch.randn(1, 80, 80, device=device))
+    out = hparams["Transformer"].encode(src, lengths)
+    assert out.shape[1] == 80 // stride
+    assert bool(out.isfinite().all())
+
+
+def test_every_yaml_has_a_recipe_row():
+    with open(ROOT / "tests" / "recipes" / "LibriSpeech.csv") as file:
+        rows = list(csv.DictReader(file))
+    for column in (
+        "Script_file",
+        "Hparam_file",
+        "Data_prep_file",
+        "Readme_file",
+    ):
+        for row in rows:
+            assert (ROOT / row[column]).is_file(), row[column]
+    assert {Path(row["Hparam_file"]).stem for row in rows} == set(NAMES)
