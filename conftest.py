@@ -3,7 +3,15 @@
 A test that takes a `device` gets the value of `--device` (default: cpu).
 """
 
+import os
+
+import torch
+
 from speechbrain.utils.importutils import LazyModule
+
+# Tests are small, and run in several processes at a time.
+torch.set_num_threads(1)
+os.environ["OMP_NUM_THREADS"] = "1"
 
 # hypothesis asks every module in sys.modules for its `__file__`. SpeechBrain's
 # lazy modules answer by importing what they stand for, which fails where an

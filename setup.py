@@ -55,6 +55,7 @@ setup(
             "espeakng-loader",
             "hypothesis",
             "pytest",
+            "pytest-xdist",
             "ruff==0.12.4",
             "yamllint==1.35.1",
         ],

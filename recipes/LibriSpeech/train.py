@@ -50,7 +50,7 @@ class ASR(sb.Brain):
 
     def prepare(self, tokenizer):
         """Sets what SpeechBrain's constructor does not know."""
-        self.tokenizer, self.middle = tokenizer, None
+        self.tokenizer = tokenizer
         encoder = self.modules.Transformer
         self.has_memory = getattr(encoder, "has_lact", False)
         self.memory = "carried" if self.has_memory else "none"
@@ -88,39 +88,31 @@ class ASR(sb.Brain):
         if train and self.hparams.feature_augment is not None:
             feats, lengths = self.hparams.feature_augment(feats, lengths)
         src, lengths = self.modules.CNN(feats, lengths)
-        encoded, hidden = self.encode(src, lengths, batch, train)
+        encoded = self.encode(src, lengths, batch, train)
         log_probs = self.modules.ctc_lin(encoded).float().log_softmax(-1)
-        if train:
-            middle = hidden[self.hparams.middle_layer]
-            middle = self.modules.char_lin(middle).float().log_softmax(-1)
-            self.middle = middle
         self.seconds += time.perf_counter() - began
         self.audio += float(batch.duration.sum())
         return log_probs, lengths
 
     def encode(self, src, lengths, batch, train):
-        """Output of the encoder, and of all its layers, under the kind of
-        memory being tried."""
+        """Encoder output under the kind of memory being tried."""
         encoder = self.modules.Transformer
         if self.memory == "none":
-            encoded, _, hidden = encoder(src, None, wav_len=lengths)
-            return encoded, hidden
+            return encoder(src, None, wav_len=lengths)[0]
         place = batch.session, [int(p) for p in batch.position]
         if self.memory in ("reset", "frozen"):
             state = self.states.module.initial_state(len(src))
         else:
             chance = self.hparams.reset_probability if train else 0.0
             state = self.states.start(*place, reset_probability=chance)
-        encoded, _, hidden, after = encoder(
-            src, None, wav_len=lengths, state=state
-        )
+        encoded, _, after = encoder(src, None, wav_len=lengths, state=state)
         self.updates += (after.updates - state.updates).tolist()
         self.skipped += int((after.skipped - state.skipped).sum())
         self.states.keep(*place, after)
         if self.memory == "other":
             state = self.other_voices(batch.spk_id, state)
             encoded = encoder(src, None, wav_len=lengths, state=state)[0]
-        return encoded, hidden
+        return encoded
 
     def other_voices(self, speakers, state):
         """For each row the latest state of another speaker.
@@ -146,13 +138,6 @@ class ASR(sb.Brain):
         log_probs, lengths = predictions
         tokens, token_lengths = batch.tokens
         loss = self.hparams.ctc_cost(log_probs, tokens, lengths, token_lengths)
-        if stage == sb.Stage.TRAIN:
-            weight = self.hparams.middle_weight
-            chars, char_lengths = batch.chars
-            middle = self.hparams.ctc_cost(
-                self.middle, chars, lengths, char_lengths
-            )
-            loss = (1 - weight) * loss + weight * middle
         if stage != sb.Stage.TRAIN:
             words = self.decode(log_probs, lengths, stage)
             truth = [text.split() for text in batch.wrd]
@@ -278,7 +263,11 @@ class ASR(sb.Brain):
             One row of results for each kind of memory.
         """
         rows, mixers = [], _lact_modules(self.modules)
+        speakers = {data.data[i]["spk_id"] for i in data.data_ids}
         for memory in self.hparams.test_memory:
+            if memory == "other" and len(speakers) == 1:
+                logger.info("%s: one speaker, so no other's memory", name)
+                continue
             self.memory = memory
             rates = [mixer.base_lr for mixer in mixers]
             if memory == "frozen":
@@ -383,8 +372,8 @@ def read_audio(path, sample_rate):
     return audio
 
 
-def make_dataset(path, hparams, tokenizer, characters):
-    """Utterances of a CSV with their audio, tokens and characters."""
+def make_dataset(path, hparams, tokenizer):
+    """Utterances of a CSV with their audio and tokens."""
     data = DynamicItemDataset.from_csv(path)
 
     @sb.utils.data_pipeline.takes("wav")
@@ -395,19 +384,16 @@ def make_dataset(path, hparams, tokenizer, characters):
     @sb.utils.data_pipeline.takes("wrd")
     @sb.utils.data_pipeline.provides("tokens")
     def tokens(wrd):
-        return known_ids(tokenizer, wrd)
-
-    @sb.utils.data_pipeline.takes("wrd")
-    @sb.utils.data_pipeline.provides("chars")
-    def chars(wrd):
-        return known_ids(characters, wrd)
+        # 0 is both the unknown token and the blank: it is no target.
+        ids = [i for i in tokenizer.sp.encode_as_ids(wrd) if i]
+        return torch.tensor(ids, dtype=torch.long)
 
     @sb.utils.data_pipeline.takes("duration")
     @sb.utils.data_pipeline.provides("seconds")
     def seconds(duration):
         return float(duration)
 
-    for item in (audio, tokens, chars, seconds):
+    for item in (audio, tokens, seconds):
         data.add_dynamic_item(item)
     data.set_output_keys(
         {
@@ -415,7 +401,6 @@ def make_dataset(path, hparams, tokenizer, characters):
             "sig": "sig",
             "wrd": "wrd",
             "tokens": "tokens",
-            "chars": "chars",
             "spk_id": "spk_id",
             "session": "session",
             "position": "position",
@@ -423,12 +408,6 @@ def make_dataset(path, hparams, tokenizer, characters):
         }
     )
     return data
-
-
-def known_ids(tokenizer, text):
-    """Tokens of a text; 0 is both the unknown one and the blank: no target."""
-    ids = [i for i in tokenizer.sp.encode_as_ids(text) if i]
-    return torch.tensor(ids, dtype=torch.long)
 
 
 def report_unknown(path, tokenizer):
@@ -516,13 +495,15 @@ def plot_history(history, path):
     plt.close(figure)
 
 
-def prepare_data(settings):
+def prepare_data(settings, skip_prep=False):
     """CSV files of whatever data the settings name.
 
     Arguments
     ---------
     settings : dict
         The experiment's plain values.
+    skip_prep : bool
+        Whether only to say where they are.
 
     Returns
     -------
@@ -538,28 +519,33 @@ def prepare_data(settings):
     from mini_speech_prepare import prepare_mini_speech
 
     folder = settings["save_folder"]
-    limits = {"max_duration": settings["max_duration"]}
+    options = {
+        "max_duration": settings["max_duration"],
+        "skip_prep": skip_prep,
+    }
     if settings["train_manifest"]:
         return prepare_manifests(
             settings["train_manifest"],
             settings["valid_manifest"],
             settings["test_manifest"],
             folder,
-            **limits,
+            **options,
         )
     names = ("train_splits", "dev_splits", "test_splits")
     splits = [settings[name] for name in names]
-    if settings["data_folder"] is None:
+    data = settings["data_folder"] or settings["mini_speech_folder"]
+    if skip_prep:
+        pass
+    elif settings["data_folder"] is None:
         logger.info(
             "No data_folder and no manifests: running on MiniSpeech, made in "
             "%s, with the sizes of hparams/mini.yaml",
             settings["mini_speech_folder"],
         )
-        prepare_mini_speech(settings["mini_speech_folder"])
+        prepare_mini_speech(data)
     elif settings["download"]:
-        download_librispeech(settings["data_folder"], sum(splits, []))
-    data = settings["data_folder"] or settings["mini_speech_folder"]
-    return prepare_librispeech(data, *splits, folder, **limits)
+        download_librispeech(data, sum(splits, []))
+    return prepare_librispeech(data, *splits, folder, **options)
 
 
 def plain_settings(path, overrides):
@@ -598,8 +584,8 @@ def load_experiment(path, overrides):
     if settings["size"] not in ("auto", "full", "mini"):
         raise ValueError(f"size: auto, full or mini, not {settings['size']!r}")
     Path(settings["save_folder"]).mkdir(parents=True, exist_ok=True)
-    csvs = {}
-    run_on_main(lambda: csvs.update(prepare_data(settings)))
+    run_on_main(prepare_data, args=[settings])
+    csvs = prepare_data(settings, skip_prep=True)
     small = settings["size"] == "mini" or bare
     if settings["size"] == "auto" and not small:
         rows = sb.dataio.dataio.load_data_csv(csvs["train"])
@@ -664,18 +650,12 @@ def main(arguments):
         overrides=overrides,
     )
     check_sizes(hparams)
-    tokenizer, characters = (
-        Tokenizer(
-            model_dir=hparams["save_folder"],
-            vocab_size=size,
-            annotation_train=str(csvs["train"]),
-            annotation_read="wrd",
-            model_type=kind,
-        )
-        for size, kind in (
-            (hparams["output_neurons"], hparams["token_type"]),
-            (hparams["characters"], "char"),
-        )
+    tokenizer = Tokenizer(
+        model_dir=hparams["save_folder"],
+        vocab_size=hparams["output_neurons"],
+        annotation_train=str(csvs["train"]),
+        annotation_read="wrd",
+        model_type=hparams["token_type"],
     )
     brain = ASR(
         modules=hparams["modules"],
@@ -686,7 +666,7 @@ def main(arguments):
     )
     brain.prepare(tokenizer)
     train, valid = (
-        make_dataset(csv, hparams, tokenizer, characters)
+        make_dataset(csv, hparams, tokenizer)
         for csv in (csvs["train"], csvs["valid"][0])
     )
     loader = session_loader(train, hparams["batch_size"], hparams, brain)
@@ -718,7 +698,7 @@ def main(arguments):
     rows = []
     for csv in csvs["test"]:
         report_unknown(csv, tokenizer)
-        data = make_dataset(csv, hparams, tokenizer, characters)
+        data = make_dataset(csv, hparams, tokenizer)
         rows += brain.test(
             Path(csv).stem, data, session_loader(data, test_size, hparams)
         )

@@ -95,9 +95,9 @@ class TestPlan:
     def test_sizes(self, plan):
         voices = collections.Counter(voice.split for voice in plan)
         assert list(voices) == list(mini.SPLITS)
-        assert list(voices.values()) == [96, 12, 12, 12, 12]
+        assert list(voices.values()) == [240, 12, 12, 12, 12]
         accents = collections.Counter((v.split, v.accent) for v in plan)
-        assert accents["train-clean-100", "in training"] == 24
+        assert accents["train-clean-100", "in training"] == 48
         assert accents["test-accent", "in training"] == 6
         assert accents["test-accent", "held-out"] == 6
 
@@ -124,7 +124,7 @@ class TestPlan:
             else:
                 assert set(words) <= set(voices)
         assert set(counts) == mini.vocabulary()
-        assert 250 <= len(counts) <= 400
+        assert 200 <= len(counts) <= 400
         assert min(len(speakers) for speakers in voices.values()) >= 8
         assert min(counts.values()) >= 16
 
@@ -148,9 +148,22 @@ class TestPlan:
     def test_one_condition_a_session(self, plan):
         for voice in plan:
             for chapter in voice.chapters:
-                assert bool(chapter.condition) == (voice.split == "test-noisy")
+                training = voice.split == "train-clean-100"
+                if not training:
+                    noisy = voice.split == "test-noisy"
+                    assert bool(chapter.condition) == noisy
                 if chapter.condition:
-                    assert 5 <= chapter.condition["snr"] <= 15
+                    quietest = 20 if training else 15
+                    assert 5 <= chapter.condition["snr"] <= quietest
+
+    def test_every_fourth_session_of_training_is_noisy(self, plan):
+        sessions = [
+            bool(chapter.condition)
+            for voice in plan
+            if voice.split == "train-clean-100"
+            for chapter in voice.chapters
+        ]
+        assert sum(sessions) == len(sessions) // 4
 
     def test_more_training_leaves_the_tests_voices(self, plan):
         small = mini.make_plan(train_voices=8)

@@ -178,6 +178,34 @@ def test_bad_files_are_named_and_skipped(corpus, tmp_path):
     assert set(bad) == {first.stem, second.stem}
 
 
+def test_manifests(corpus, tmp_path):
+    manifests = {}
+    for split in ("train-clean-100", "dev-clean", "test-clean"):
+        lines = []
+        for text in sorted((corpus / split).glob("*/*/*.trans.txt")):
+            for line in text.read_text().splitlines():
+                key, words = line.split(maxsplit=1)
+                path = text.parent / f"{key}.flac"
+                entry = {"audio_filepath": str(path), "text": words.lower()}
+                entry["speaker"] = key.split("-")[0]
+                lines.append(json.dumps(entry))
+        manifests[split] = tmp_path / f"{split}.jsonl"
+        manifests[split].write_text("\n".join(lines) + "\n")
+    train, valid, test = manifests.values()
+    run(
+        "hparams/conformer_ctc.yaml",
+        corpus,
+        tmp_path / "out",
+        "--number_of_steps=2",
+        f"--train_manifest={train}",
+        f"--valid_manifest={valid}",
+        f"--test_manifest={test}",
+    )
+    (row,) = results(tmp_path / "out").values()
+    assert row["test"] == "test-clean" and row["utterances"] == 6
+    assert len(row["speakers"]) == 2
+
+
 @pytest.mark.parametrize(
     "flags, message",
     [

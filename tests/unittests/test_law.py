@@ -1,8 +1,7 @@
 """The law of the house: split it, pad it, pack it, batch it, save and reload
 it: the same answer.
 
-One table of properties (DESIGN.md, section 1) is run over every module that
-claims it. A cell that cannot apply is in `EXEMPT` with its reason, and where a
+One table of properties is run over every module that claims it. A cell that cannot apply is in `EXEMPT` with its reason, and where a
 module could be asked for it all the same, it must refuse.
 
 `python test_law.py FOLDER` is the new process of the property `save`.
