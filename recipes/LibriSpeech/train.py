@@ -181,6 +181,8 @@ class ASR(sb.Brain):
         if stage == sb.Stage.TRAIN:
             self.train_stats = stats
             return
+        if not self.wer_metric.scores:
+            raise ValueError(f"{stage.name}: none of the files could be read")
         stats["WER"] = self.wer_metric.summarize("error_rate")
         stats["CER"] = self.cer_metric.summarize("error_rate")
         if stage == sb.Stage.TEST:

@@ -411,14 +411,25 @@ class Grammar:
             words.update(self._deal(own, template))
             if "name" in words:
                 words["name2"] = names[1 - names.index(words["name"])]
-            for _ in range(100):
-                sentence = self._fill(template, words)
-                if sentence not in self.taken:
-                    break
-            sentences.append(sentence)
+            sentences.append(self._new_sentence(template, words))
         self.made.update(sentences)
         rare_words = [*names, place, *rares, scene]
         return Chapter(number, scene, rare_words, sentences, {})
+
+    def _new_sentence(self, template, words):
+        """Fills a template, or one with the same words of the session, so
+        that nobody in training says the same."""
+
+        def own(text):
+            return {key for key in words if "{" + key + "}" in text}
+
+        same = [t for t in TEMPLATES if own(t) == own(template)]
+        while True:
+            for _ in range(20):
+                sentence = self._fill(template, words)
+                if sentence not in self.taken:
+                    return sentence
+            template = self.rng.choice(same)
 
     def _templates(self, count):
         """Templates of a session: its own words must come back."""
