@@ -421,7 +421,8 @@ class Grammar:
         that nobody in training says the same."""
 
         def own(text):
-            return {key for key in words if "{" + key + "}" in text}
+            keys = ("name", "name2", "place", "rare", "scene")
+            return [key for key in keys if "{" + key + "}" in text]
 
         same = [t for t in TEMPLATES if own(t) == own(template)]
         while True:
