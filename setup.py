@@ -36,7 +36,6 @@ setup(
         "torchaudio==2.11.*",
         "speechbrain==1.1.2",
         "hyperpyyaml",
-        "jiwer",
         "matplotlib",
         "numpy",
         "safetensors",

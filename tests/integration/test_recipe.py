@@ -123,7 +123,7 @@ def test_recipe_rows_run(row, corpus, tmp_path):
 
 
 def test_killed_run_resumes_as_if_unbroken(corpus, tmp_path):
-    flags = ("--number_of_steps=14", "--ckpt_interval_steps=1")
+    flags = ("--number_of_steps=26", "--ckpt_interval_steps=1")
     flags += ("--ckpt_interval_minutes=0", "--dropout=0.1")
     yaml = "hparams/lact_ctc.yaml"
     whole, broken = tmp_path / "whole", tmp_path / "broken"

@@ -481,3 +481,17 @@ def test_other_attention_is_that_of_speechbrain(kind, attention, device):
         results.append([*net(src, tgt, wav_len), net.encode(src, wav_len)])
     for ours, theirs in zip(*results):
         assert torch.equal(ours, theirs)
+
+
+def test_compiled_equals_eager(device):
+    """What torch.compile traces is the same computation."""
+    torch.manual_seed(0)
+    net = model("conformer", device)
+    src = frames(device, 2, 20, 12)
+    wav_len = torch.tensor([1.0, 0.5], device=device)
+    compiled = torch.compile(net.encode, backend="aot_eager")
+    out, state = compiled(src, wav_len, state=net.initial_state(2))
+    expected, kept = net.encode(src, wav_len, state=net.initial_state(2))
+    assert torch.allclose(out, expected, atol=1e-9)
+    after, before = state.layers[0].mixer.fast, kept.layers[0].mixer.fast
+    assert torch.allclose(after.weights, before.weights, atol=1e-9)

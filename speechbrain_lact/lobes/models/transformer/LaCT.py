@@ -293,17 +293,19 @@ class LaCTConformerLayer(_LaCTLayer, ConformerEncoderLayer):
                 tail = x.new_zeros(len(x), past, x.shape[2])
             return x, tail
         future = 0 if module.causal else past
+        # Channels before time from here on, as convolutions want it.
         out = module.bottleneck(module.layer_norm(x).transpose(1, 2))
-        out = zero_padding(out.transpose(1, 2), mask)
+        if mask is not None:
+            out = out.masked_fill(~mask[:, None], 0)
         if tail is None:
-            tail = out.new_zeros(len(out), past, out.shape[2])
-        frames = torch.cat([tail.to(out.dtype), out], 1)
+            tail = x.new_zeros(len(x), past, out.shape[1])
+        frames = torch.cat([tail.transpose(1, 2).to(out.dtype), out], 2)
         if final:
             tail = torch.zeros_like(tail)
         else:
             count = torch.full((len(x),), time, device=x.device)
-            tail = slide(frames, count if mask is None else mask.sum(1), past)
-        frames = frames.transpose(1, 2)
+            count = count if mask is None else mask.sum(1)
+            tail = slide(frames.transpose(1, 2), count, past)
         if size is None:
             frames = F.pad(frames, (0, future))
         else:

@@ -1,0 +1,39 @@
+"""Test of the table over several runs.
+
+Authors
+* speechbrain_lact contributors 2026
+"""
+
+import json
+
+from recipes.LibriSpeech.report import interval, table
+
+
+def test_interval_covers_the_spread_of_speakers():
+    middle, low, high = interval({"a": [0, 10, 1], "b": [10, 10, 1]})
+    assert (middle, low, high) == (50, 0, 100)
+
+
+def test_table_has_a_row_for_each_memory(tmp_path):
+    folder = tmp_path / "lact_ctc" / "1"
+    folder.mkdir(parents=True)
+    row = {
+        "parameters": 2_000_000,
+        "audio_seconds_per_second": 10.0,
+        "speakers": {"a": [1, 8, 2]},
+    }
+    rows = [
+        {**row, "test": test, "memory": memory}
+        for test in ("clean", "noisy")
+        for memory in ("carried", "reset")
+    ]
+    (folder / "results.json").write_text(
+        json.dumps({"rows": rows, "minutes": 3.0})
+    )
+    lines = table([str(folder)]).splitlines()
+    assert lines[0].split(" | ")[2:4] == ["clean", "noisy"]
+    assert lines[2] == (
+        "| lact | carried | 12.5 [12.5, 12.5] | 12.5 [12.5, 12.5] | 2.00 M | "
+        "10 | 3.0 |"
+    )
+    assert len(lines) == 4
