@@ -61,13 +61,15 @@ def table(folders):
     found, tests = {}, []
     for folder in map(Path, folders):
         result = json.loads((folder / "results.json").read_text())
-        name = folder.parent.name.removesuffix("_ctc")
+        # results/<experiment>/<seed>, or any folder
+        named = folder.parent if folder.name.isdigit() else folder
+        name = named.name.removesuffix("_ctc")
         for row in result["rows"]:
             tests += [row["test"]] if row["test"] not in tests else []
             key = (name, row["memory"])
-            found.setdefault(key, {"minutes": result["minutes"], **row})
+            found.setdefault(key, dict(row))
             found[key][row["test"]] = interval(row["speakers"])
-    head = ["encoder", "memory", *tests, "parameters", "audio s / s", "minutes"]
+    head = ["encoder", "memory", *tests, "parameters", "audio s / s"]
     lines = [head, ["---"] * len(head)]
     for (name, memory), row in found.items():
         cells = [
@@ -81,7 +83,6 @@ def table(folders):
                 *cells,
                 f"{row['parameters'] / 1e6:.2f} M",
                 f"{row['audio_seconds_per_second']:.0f}",
-                f"{row['minutes']:.1f}",
             ]
         )
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)

@@ -13,6 +13,7 @@ Authors
 """
 
 import json
+import logging
 import math
 import resource
 import sys
@@ -22,7 +23,7 @@ from pathlib import Path
 import sentencepiece
 import torch
 from hyperpyyaml import load_hyperpyyaml, resolve_references
-from ruamel.yaml import YAML
+from ruamel.yaml import YAML, YAMLError
 
 import speechbrain as sb
 from speechbrain.dataio.batch import PaddedBatch
@@ -52,7 +53,9 @@ class ASR(sb.Brain):
         """Sets what SpeechBrain's constructor does not know."""
         self.tokenizer = tokenizer
         encoder = self.modules.Transformer
-        self.has_memory = getattr(encoder, "has_lact", False)
+        self.has_memory = "none" not in self.hparams.test_memory
+        if self.has_memory and not getattr(encoder, "has_lact", False):
+            raise ValueError("test_memory: [none] for encoders without LaCT")
         self.memory = "carried" if self.has_memory else "none"
         self.bad_files, self.history, self.searcher = set(), [], None
         if self.has_memory:
@@ -479,6 +482,8 @@ def _lact_modules(modules):
 
 def plot_history(history, path):
     """Draws loss and WER over epochs beside the file of numbers."""
+    # Its search for fonts would fill the log.
+    logging.getLogger("matplotlib").setLevel(logging.WARNING)
     import matplotlib
 
     matplotlib.use("Agg")
@@ -574,7 +579,10 @@ def load_experiment(path, overrides):
     csvs : dict
         As `prepare_data`.
     """
-    given = dict(YAML().load(overrides) or {}) if overrides else {}
+    try:
+        given = dict(YAML().load(overrides) or {}) if overrides else {}
+    except YAMLError as error:
+        raise ValueError(f"command line: {error}") from error
     settings = plain_settings(path, dict(given))
     mini = YAML().load(MINI.read_text())
     mini = {k: v for k, v in mini.items() if k in settings and k not in given}

@@ -354,9 +354,11 @@ class LaCTBranchformerLayer(_LaCTLayer, BranchformerEncoderLayer):
             raise ValueError("SpeechBrain's Branchformer cannot be causal")
         super().__init__(attention_type="RoPEMHA", **kwargs)
         self.mha_layer = LaCT(
-            kwargs["d_model"], kwargs["nhead"], kwargs.get("dropout", 0.0),
+            kwargs["d_model"],
+            kwargs["nhead"],
+            kwargs.get("dropout", 0.0),
             **lact,
-        )  # fmt: skip
+        )
 
     @property
     def mixer(self):
@@ -421,11 +423,47 @@ class LaCTBranchformerLayer(_LaCTLayer, BranchformerEncoderLayer):
 
 
 class _LaCTEncoder:
-    """The loop over layers with states, for all three encoders."""
+    """What the three encoders share: the loop over layers with states.
 
-    def _build(self, layer, num_layers, lact, **kwargs):
+    Arguments
+    ---------
+    num_layers : int
+        Number of layers.
+    lact : dict
+        Arguments of `LaCT` beyond width, heads and dropout.
+    layerdrop_prob : float
+        Probability to leave out a layer in training.
+    output_hidden_states : bool
+        Whether to return the output of every layer.
+    causal : bool
+        Whether no output may depend on later input.
+    **kwargs : dict
+        Arguments of SpeechBrain's encoder and of its layer.
+    """
+
+    layer_class = None
+
+    def __init__(
+        self,
+        num_layers,
+        lact,
+        layerdrop_prob=0.0,
+        output_hidden_states=False,
+        causal=False,
+        **kwargs,
+    ):
+        # The host without layers; then layers of ours.
+        super().__init__(
+            num_layers=0,
+            layerdrop_prob=layerdrop_prob,
+            output_hidden_states=output_hidden_states,
+            **kwargs,
+        )
         self.layers = torch.nn.ModuleList(
-            [layer(lact, **kwargs) for _ in range(num_layers)]
+            [
+                self.layer_class(lact, causal=causal, **kwargs)
+                for _ in range(num_layers)
+            ]
         )
 
     @property
@@ -561,16 +599,8 @@ class LaCTTransformerEncoder(_LaCTEncoder, TransformerEncoder):
 
     Arguments
     ---------
-    num_layers : int
-        Number of layers.
-    lact : dict
-        Arguments of `LaCT` beyond width, heads and dropout.
-    layerdrop_prob : float
-        Probability to leave out a layer in training.
-    output_hidden_states : bool
-        Whether to return the output of every layer.
-    **kwargs : dict
-        Arguments of SpeechBrain's `TransformerEncoderLayer`.
+    num_layers, lact, layerdrop_prob, output_hidden_states, causal, **kwargs
+        As `_LaCTEncoder`.
 
     Example
     -------
@@ -582,23 +612,7 @@ class LaCTTransformerEncoder(_LaCTEncoder, TransformerEncoder):
     (torch.Size([2, 20, 16]), tensor([20, 20]))
     """
 
-    def __init__(
-        self,
-        num_layers,
-        lact,
-        layerdrop_prob=0.0,
-        output_hidden_states=False,
-        **kwargs,
-    ):
-        super().__init__(
-            num_layers=0,
-            nhead=kwargs["nhead"],
-            d_ffn=kwargs["d_ffn"],
-            d_model=kwargs["d_model"],
-            layerdrop_prob=layerdrop_prob,
-            output_hidden_states=output_hidden_states,
-        )
-        self._build(LaCTTransformerLayer, num_layers, lact, **kwargs)
+    layer_class = LaCTTransformerLayer
 
 
 class LaCTConformerEncoder(_LaCTEncoder, ConformerEncoder):
@@ -606,16 +620,8 @@ class LaCTConformerEncoder(_LaCTEncoder, ConformerEncoder):
 
     Arguments
     ---------
-    num_layers : int
-        Number of layers.
-    lact : dict
-        Arguments of `LaCT` beyond width, heads and dropout.
-    layerdrop_prob : float
-        Probability to leave out a layer in training.
-    output_hidden_states : bool
-        Whether to return the output of every layer.
-    **kwargs : dict
-        Arguments of SpeechBrain's `ConformerEncoderLayer`.
+    num_layers, lact, layerdrop_prob, output_hidden_states, causal, **kwargs
+        As `_LaCTEncoder`.
 
     Example
     -------
@@ -626,24 +632,7 @@ class LaCTConformerEncoder(_LaCTEncoder, ConformerEncoder):
     torch.Size([2, 20, 16])
     """
 
-    def __init__(
-        self,
-        num_layers,
-        lact,
-        layerdrop_prob=0.0,
-        output_hidden_states=False,
-        **kwargs,
-    ):
-        super().__init__(
-            num_layers=0,
-            d_model=kwargs["d_model"],
-            d_ffn=kwargs["d_ffn"],
-            nhead=kwargs["nhead"],
-            attention_type="RoPEMHA",
-            layerdrop_prob=layerdrop_prob,
-            output_hidden_states=output_hidden_states,
-        )
-        self._build(LaCTConformerLayer, num_layers, lact, **kwargs)
+    layer_class = LaCTConformerLayer
 
 
 class LaCTBranchformerEncoder(_LaCTEncoder, BranchformerEncoder):
@@ -651,16 +640,8 @@ class LaCTBranchformerEncoder(_LaCTEncoder, BranchformerEncoder):
 
     Arguments
     ---------
-    num_layers : int
-        Number of layers.
-    lact : dict
-        Arguments of `LaCT` beyond width, heads and dropout.
-    layerdrop_prob : float
-        Probability to leave out a layer in training.
-    output_hidden_states : bool
-        Whether to return the output of every layer.
-    **kwargs : dict
-        Arguments of SpeechBrain's `BranchformerEncoderLayer`.
+    num_layers, lact, layerdrop_prob, output_hidden_states, causal, **kwargs
+        As `_LaCTEncoder`.
 
     Example
     -------
@@ -671,23 +652,7 @@ class LaCTBranchformerEncoder(_LaCTEncoder, BranchformerEncoder):
     torch.Size([2, 20, 16])
     """
 
-    def __init__(
-        self,
-        num_layers,
-        lact,
-        layerdrop_prob=0.0,
-        output_hidden_states=False,
-        **kwargs,
-    ):
-        super().__init__(
-            num_layers=0,
-            d_model=kwargs["d_model"],
-            nhead=kwargs["nhead"],
-            attention_type="RoPEMHA",
-            layerdrop_prob=layerdrop_prob,
-            output_hidden_states=output_hidden_states,
-        )
-        self._build(LaCTBranchformerLayer, num_layers, lact, **kwargs)
+    layer_class = LaCTBranchformerLayer
 
 
 ENCODERS = {
