@@ -613,6 +613,11 @@ def load_experiment(path, overrides):
             hparams = load_hyperpyyaml(file, overrides)
     except (TypeError, KeyError) as error:
         raise ValueError(f"{path}: {error}") from error
+    steps, warmup = hparams["number_of_steps"], hparams["warmup_steps"]
+    if warmup >= steps:
+        raise ValueError(
+            f"warmup_steps: {warmup}, but number_of_steps: {steps}"
+        )
     unknown = set(hparams["test_memory"]) - set(MEMORIES)
     if unknown:
         raise ValueError(
