@@ -45,6 +45,9 @@ FIFTY = settings(max_examples=50, deadline=None, derandomize=True)
 FEW = settings(max_examples=8, deadline=None, derandomize=True)
 
 EXACT = 1e-9  # float64
+# Rounding grows where a gradient passes small norms (Newton-Schulz of a chunk
+# of one frame has slope 500 at zero) in more than one layer: 2e-9 was met.
+DEEP_GRADIENT = 1e-8
 FLOAT32 = {"sgd": 1e-5, "adam": 1e-5, "muon": 2e-4}
 
 OPTIMIZERS = ["sgd", "adam", "muon"]
@@ -545,8 +548,8 @@ def check_batch(case, row, bound=EXACT):
     assert int(number) == int(count[row]) == alone.shape[1]
     close([got], [alone[0]], bound)
     dx_alone, dp_alone = gradients(subject, [alone[0]], single)
-    close([dx[row, :length]], [dx_alone[0]], bound)
-    close(dp, dp_alone, bound)
+    close([dx[row, :length]], [dx_alone[0]], max(bound, DEEP_GRADIENT))
+    close(dp, dp_alone, max(bound, DEEP_GRADIENT))
     # Neither padding nor the other rows have any influence.
     dx[row, :length] = 0
     assert bool((dx == 0).all())
@@ -602,8 +605,8 @@ def check_split(case, pieces, final, bound=EXACT):
     got, state2 = run_pieces(subject, x, pieces, start, final)
     close(got, whole, bound)
     dx2, dp2 = gradients(subject, got, x)
-    close([dx2], [dx], bound)
-    close(dp2, dp, bound)
+    close([dx2], [dx], max(bound, DEEP_GRADIENT))
+    close(dp2, dp, max(bound, DEEP_GRADIENT))
     same_state(state2, state, bound)
     if final:
         # And the state is no more than an option.
