@@ -51,7 +51,7 @@ def polar(gradient, dtype=None):
     tall = gradient.shape[-2] > gradient.shape[-1]
     x = gradient.transpose(-2, -1) if tall else gradient
     x = x / (torch.linalg.matrix_norm(x, keepdim=True) + 1e-7)
-    x = x.to(dtype or gradient.dtype).flatten(0, -3)
+    x = x.to(dtype or gradient.dtype).reshape(-1, *x.shape[-2:])
     for a, b, c in NEWTON_SCHULZ:
         outer = x @ x.transpose(1, 2)
         inner = torch.baddbmm(outer, outer, outer, beta=b, alpha=c)
