@@ -46,6 +46,12 @@ def interval(speakers):
     return 100 * total[0] / total[1], float(low), float(high)
 
 
+def _cell(wer, speakers):
+    """One speaker has no spread of speakers."""
+    form = "{:.1f}" if len(speakers) == 1 else "{:.1f} [{:.1f}, {:.1f}]"
+    return form.format(*wer)
+
+
 def table(folders):
     """Markdown: a row for each experiment and kind of memory.
 
@@ -69,11 +75,11 @@ def table(folders):
             key = (name, row["memory"])
             found.setdefault(key, dict(row))
             found[key][row["test"]] = interval(row["speakers"])
-    head = ["encoder", "memory", *tests, "parameters", "audio s / s"]
+    head = ["encoder", "memory", *tests, "parameters"]
     lines = [head, ["---"] * len(head)]
     for (name, memory), row in found.items():
         cells = [
-            "{:.1f} [{:.1f}, {:.1f}]".format(*row[test]) if test in row else ""
+            _cell(row[test], row["speakers"]) if test in row else ""
             for test in tests
         ]
         lines.append(
@@ -82,7 +88,6 @@ def table(folders):
                 memory,
                 *cells,
                 f"{row['parameters'] / 1e6:.2f} M",
-                f"{row['audio_seconds_per_second']:.0f}",
             ]
         )
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
