@@ -442,7 +442,7 @@ def test_streaming_of_the_parent_is_refused(device):
     they would give other outputs than `encode`, without a word."""
     net = model("conformer", device)
     src = frames(device, 1, 8, 12)
-    with pytest.raises((ValueError, NotImplementedError)):
+    with pytest.raises(ValueError, match="state"):
         context = net.make_streaming_context(DynChunkTrainConfig(4, 2))
         net.encode_streaming(src, context)
 
@@ -456,8 +456,7 @@ def test_frames_are_counted(kind, device):
     _, state = net.encode(src, wav_len, state=net.initial_state(2))
     assert state.lengths.tolist() == [20, 10]
     assert [int(n) for n in state.layers[1].mixer.fast.steps[:, 0]] == [5, 3]
-    counted = state.frames.tolist()
-    assert counted in ([20, 10], [0, 0])
+    assert state.frames.tolist() == [20, 10]
 
 
 @pytest.mark.parametrize("attention", ["RoPEMHA", "RelPosMHAXL", "regularMHA"])
