@@ -30,6 +30,7 @@ from speechbrain_lact.nnet.state import (
     State,
     buffer,
     length_mask,
+    padding_mask,
     slide,
     splice,
     zero_padding,
@@ -400,7 +401,8 @@ class _Learner:
         """
         learned = counts > 0
         proposal = self.propose(state, keys, values, gates, counts)
-        bad = learned & ~self.finite(proposal)
+        good = self.finite(proposal)
+        bad = learned & ~good
         if bool(bad.any()):
             # Select before computing: a NaN behind torch.where would still
             # reach the gradients.
@@ -416,11 +418,13 @@ class _Learner:
             )
             state = dataclasses.replace(state, skipped=state.skipped + bad)
             learned = learned & ~bad
-        before = (state.weights, state.moment, state.square)
-        weights, moment, square = (
-            old if new is None else _where(learned, new, old)
-            for new, old in zip(proposal, before)
-        )
+        if not bool(learned.all()):
+            before = (state.weights, state.moment, state.square)
+            proposal = [
+                old if new is None else _where(learned, new, old)
+                for new, old in zip(proposal, before)
+            ]
+        weights, moment, square = proposal
         return dataclasses.replace(
             state,
             weights=weights,
@@ -437,9 +441,9 @@ class _Learner:
 
     def finite(self, tensors):
         """Whether all heads of a batch item are finite [N]."""
-        good = torch.stack(
-            [x.isfinite().flatten(1).all(1) for x in tensors if x is not None]
-        ).all(0)
+        # One pass: a sum with NaN or infinity in it is not finite.
+        sums = [x.detach().sum((1, 2, 3)) for x in tensors if x is not None]
+        good = torch.stack(sums).isfinite().all(0)
         good = good.view(-1, self.nhead).all(1)
         return good.repeat_interleave(self.nhead)
 
@@ -546,11 +550,13 @@ def _scan(learner, state, frames, lengths, order, final):
     if order != "update_apply" or (final and not waited):
         width = length
     out = F.pad(out[:, :width], (0, 0, 0, max(width - out.shape[1], 0)))
-    out = zero_padding(out, length_mask(answered, width))
+    out = zero_padding(out, padding_mask(answered, width))
     rest = total - ends
     wide = int(rest.max()) if len(rest) else 0
 
     def stay(x):
+        if wide == 0:
+            return x[:, :0]
         return zero_padding(slide(x, ends, wide), length_mask(rest, wide))
 
     keys, values, gates = map(stay, learned)

@@ -21,9 +21,9 @@ from speechbrain_lact.nnet.fast_weight import (
 from speechbrain_lact.nnet.state import (
     State,
     Waiting,
-    length_mask,
     mask_lengths,
     nested,
+    padding_mask,
     zero_padding,
 )
 from speechbrain_lact.nnet.window_attention import (
@@ -355,7 +355,7 @@ class LaCT(nn.Module):
                     "a window with a right side takes whole sequences: use "
                     "final=True, or a causal or block window"
                 )
-            mask = length_mask(lengths, x.shape[1])
+            mask = padding_mask(lengths, x.shape[1])
         x = zero_padding(x, mask)
         projected = F.linear(x, self.in_proj_weight)
         heads = projected.unflatten(-1, (3, self.nhead, -1)).unbind(2)

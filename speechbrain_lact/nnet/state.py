@@ -342,6 +342,14 @@ def length_mask(lengths, width):
     return columns < lengths[:, None]
 
 
+def padding_mask(lengths, width):
+    """As `length_mask`, or None if all frames exist: then nothing needs to
+    be masked."""
+    if bool((lengths == width).all()):
+        return None
+    return length_mask(lengths, width)
+
+
 def mask_lengths(mask):
     """Number of frames of each row of a mask whose padding is on the right.
 

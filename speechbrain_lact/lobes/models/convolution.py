@@ -22,6 +22,7 @@ from speechbrain_lact.nnet.state import (
     buffer,
     length_mask,
     nested,
+    padding_mask,
     slide,
     zero_padding,
 )
@@ -96,9 +97,9 @@ class _FrontEnd(nn.Module):
         if wav_len is not None:
             counts = torch.round(wav_len * x.shape[1]).long()
         if state is None:
-            out = self._convolve(x, length_mask(counts, x.shape[1]))
+            out = self._convolve(x, padding_mask(counts, x.shape[1]))
             return out, self._fractions(counts, out)
-        x = zero_padding(x, length_mask(counts, x.shape[1]))
+        x = zero_padding(x, padding_mask(counts, x.shape[1]))
         x, counts, waiting = state.waiting.push(x, counts, self.stride, final)
         width = state.past.shape[1]
         real = [
@@ -125,7 +126,7 @@ class _FrontEnd(nn.Module):
             return x.new_zeros(len(x), 0, self.output_size)
         for block, stride in zip(self.blocks, self.strides):
             x = block(zero_padding(x, mask))
-            mask = mask[:, ::stride]
+            mask = mask if mask is None else mask[:, ::stride]
         return zero_padding(x.flatten(2), mask)
 
 

@@ -34,6 +34,7 @@ from speechbrain_lact.nnet.state import (
     length_mask,
     mask_lengths,
     nested,
+    padding_mask,
     slide,
     zero_padding,
 )
@@ -547,7 +548,7 @@ class _LaCTEncoder:
             x, lengths, waiting = state.waiting.push(
                 x, lengths, math.lcm(group, self.group), final
             )
-            mask = length_mask(lengths, x.shape[1])
+            mask = padding_mask(lengths, x.shape[1])
         padding = None if mask is None else ~mask
         dropping = self.training and self.layerdrop_prob > 0.0
         keep = torch.rand(len(self.layers)) if dropping else None

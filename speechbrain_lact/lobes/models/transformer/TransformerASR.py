@@ -15,7 +15,7 @@ from speechbrain.lobes.models.transformer.Transformer import (
 )
 from speechbrain_lact.lobes.models.transformer.LaCT import ENCODERS
 from speechbrain_lact.nnet.lact import LaCT
-from speechbrain_lact.nnet.state import length_mask, zero_padding
+from speechbrain_lact.nnet.state import padding_mask, zero_padding
 
 EncoderWrapper = parent.EncoderWrapper
 
@@ -262,11 +262,11 @@ class TransformerASR(parent.TransformerASR):
             return outputs
         encoded, _, *rest = outputs
         state = rest.pop() if state is not None else None
-        padding = None
+        mask = None
         if state is not None:
-            padding = ~length_mask(state.lengths, encoded.shape[1])
+            mask = padding_mask(state.lengths, encoded.shape[1])
         elif wav_len is not None:
-            padding = ~self._mask(wav_len, encoded.shape[1])
+            mask = self._mask(wav_len, encoded.shape[1])
         target_mask = get_lookahead_mask(tgt)
         target_padding = get_key_padding_mask(tgt, pad_idx=pad_idx)
         tgt = self.custom_tgt_module(tgt)
@@ -275,7 +275,7 @@ class TransformerASR(parent.TransformerASR):
             memory=encoded,
             tgt_mask=target_mask,
             tgt_key_padding_mask=target_padding,
-            memory_key_padding_mask=padding,
+            memory_key_padding_mask=None if mask is None else ~mask,
         )
         rest = [*rest, decoded] if state is None else [*rest, decoded, state]
         return (encoded, *rest)
@@ -305,5 +305,5 @@ class TransformerASR(parent.TransformerASR):
 
     @staticmethod
     def _mask(wav_len, time):
-        """True at real frames [B, T]."""
-        return length_mask(torch.round(wav_len * time), time)
+        """True at real frames [B, T], None if all are."""
+        return padding_mask(torch.round(wav_len * time), time)
