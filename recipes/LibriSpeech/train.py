@@ -15,6 +15,7 @@ Authors
 import json
 import logging
 import math
+import re
 import resource
 import sys
 import time
@@ -645,6 +646,27 @@ def check_sizes(hparams):
     path.write_text(json.dumps(sizes))
 
 
+def freeze(model, patterns):
+    """Keeps fixed what is not to be trained.
+
+    Arguments
+    ---------
+    model : torch.nn.Module
+    patterns : list of str, optional
+        Regular expressions: a parameter is trained if one is found in its
+        name. Default: all are.
+    """
+    if patterns is None:
+        return
+    parameters = dict(model.named_parameters())
+    for pattern in patterns:
+        if not any(re.search(pattern, name) for name in parameters):
+            raise ValueError(f"trainable: no parameter matches {pattern!r}")
+    for name, parameter in parameters.items():
+        found = any(re.search(pattern, name) for pattern in patterns)
+        parameter.requires_grad_(found)
+
+
 def markdown(rows):
     """A Markdown table of dictionaries with the same keys."""
     keys = [key for key in rows[0] if key != "speakers"]
@@ -665,6 +687,10 @@ def main(arguments):
         overrides=overrides,
     )
     check_sizes(hparams)
+    if "pretrainer" in hparams:
+        run_on_main(hparams["pretrainer"].collect_files)
+        hparams["pretrainer"].load_collected()
+    freeze(hparams["model"], hparams.get("trainable"))
     tokenizer = Tokenizer(
         model_dir=hparams["save_folder"],
         vocab_size=hparams["output_neurons"],
