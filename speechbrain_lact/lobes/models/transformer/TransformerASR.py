@@ -14,8 +14,11 @@ from speechbrain.lobes.models.transformer.Transformer import (
     get_lookahead_mask,
 )
 from speechbrain_lact.lobes.models.transformer.LaCT import ENCODERS
+from speechbrain_lact.lobes.models.transformer.LaCTDecoder import (
+    LaCTTransformerDecoder,
+)
 from speechbrain_lact.nnet.lact import LaCT
-from speechbrain_lact.nnet.state import padding_mask, zero_padding
+from speechbrain_lact.nnet.state import length_mask, padding_mask, zero_padding
 
 EncoderWrapper = parent.EncoderWrapper
 
@@ -49,6 +52,15 @@ _TAKES = {
     },
 }
 
+_DECODER_TAKES = (
+    "nhead",
+    "d_ffn",
+    "d_model",
+    "dropout",
+    "activation",
+    "normalize_before",
+)
+
 
 class TransformerASR(parent.TransformerASR):
     """SpeechBrain's TransformerASR that also knows `attention_type: LaCT`.
@@ -70,6 +82,10 @@ class TransformerASR(parent.TransformerASR):
         Its `fast_heads`.
     lact_order : str, optional
         Its `order` (default: `apply_update` if causal, else `update_apply`).
+    lact_decoder_chunk_size : int, optional
+        Tokens per update of the decoder. Given, the decoder's self-attention
+        is causal LaCT too, with the options of the encoder's but windows and
+        order; not given, it is SpeechBrain's.
     **kwargs : dict
         As SpeechBrain's TransformerASR.
 
@@ -118,6 +134,7 @@ class TransformerASR(parent.TransformerASR):
         lact_silu_values=None,
         lact_checkpoint=None,
         lact_fast=None,
+        lact_decoder_chunk_size=None,
         **kwargs,
     ):
         given = {
@@ -134,11 +151,12 @@ class TransformerASR(parent.TransformerASR):
             super().__init__(*args, attention_type=attention_type, **kwargs)
             self.has_lact = False
             return
-        signature = inspect.signature(parent.TransformerASR.__init__)
-        bound = signature.bind(None, *args, **kwargs)
-        bound.apply_defaults()
-        options = bound.arguments
-        kind, layers = options["encoder_module"], options["num_encoder_layers"]
+        options = self._options(args, kwargs)
+        layers = options["num_encoder_layers"]
+        decoder_layers = options["num_decoder_layers"]
+        if lact_decoder_chunk_size is not None and decoder_layers == 0:
+            raise ValueError("lact_decoder_chunk_size: there is no decoder")
+        kind = options["encoder_module"]
         if kind not in ENCODERS:
             raise ValueError(
                 f"encoder_module must be one of {', '.join(ENCODERS)}, "
@@ -147,30 +165,61 @@ class TransformerASR(parent.TransformerASR):
         if kind == "conformer" and not options["normalize_before"]:
             raise ValueError("normalize_before must be True for the conformer")
         # The parent builds its encoder at once: let it be a small one.
-        options["num_encoder_layers"] = min(layers, 1)
-        options["attention_type"] = "RoPEMHA"
-        options.pop("self")
-        super().__init__(**options)
+        own_decoder = lact_decoder_chunk_size is not None
+        small = {
+            "num_encoder_layers": min(layers, 1),
+            "num_decoder_layers": 1 if own_decoder else decoder_layers,
+            "attention_type": "RoPEMHA",
+        }
+        super().__init__(**{**options, **small})
         self.has_lact = True
-        if layers == 0:
-            return
-        order = "apply_update" if self.causal else "update_apply"
         lact = {name[len("lact_") :]: value for name, value in given.items()}
-        lact = {"order": order, **lact}
         if "heads" in lact:
             lact["fast_heads"] = lact.pop("heads")
+        lact.pop("decoder_chunk_size", None)
         options["causal"] = self.causal
-        self.encoder = ENCODERS[kind](
-            layers,
-            lact,
-            layerdrop_prob=self.layerdrop_prob,
-            output_hidden_states=self.output_hidden_states,
-            **{to: options[name] for name, to in _TAKES[kind].items()},
-        )
+        if layers:
+            order = "apply_update" if self.causal else "update_apply"
+            self.encoder = ENCODERS[kind](
+                layers,
+                {"order": order, **lact},
+                layerdrop_prob=self.layerdrop_prob,
+                output_hidden_states=self.output_hidden_states,
+                **{to: options[name] for name, to in _TAKES[kind].items()},
+            )
+        if own_decoder:
+            for name in ("window", "block_window", "order"):
+                lact.pop(name, None)
+            self.decoder = LaCTTransformerDecoder(
+                decoder_layers,
+                {**lact, "chunk_size": lact_decoder_chunk_size},
+                **{name: options[name] for name in _DECODER_TAKES},
+            )
         self._init_params()
-        for module in self.encoder.modules():
+        for module in self.modules():
             if isinstance(module, LaCT):
                 module.reset_parameters()
+
+    @staticmethod
+    def _options(args, kwargs):
+        """The parent's arguments by name, with its defaults.
+
+        Those that say how positions enter an encoder are refused: LaCT has
+        its own, and without a decoder nothing else would read them.
+        """
+        signature = inspect.signature(parent.TransformerASR.__init__)
+        bound = signature.bind(None, *args, **kwargs)
+        given = set(bound.arguments)
+        bound.apply_defaults()
+        options = dict(bound.arguments)
+        options.pop("self")
+        ignored = sorted(given & {"positional_encoding", "max_length"})
+        if ignored and options["num_decoder_layers"] == 0:
+            raise ValueError(
+                f"{', '.join(ignored)}: ignored with attention_type: LaCT and "
+                f"no decoder; leave it out"
+            )
+        return options
 
     def initial_state(self, batch):
         """State of rows that have heard nothing.
@@ -185,6 +234,24 @@ class TransformerASR(parent.TransformerASR):
         LaCTEncoderState
         """
         return self.encoder.initial_state(batch)
+
+    def initial_decoder_state(self, batch):
+        """State of rows without tokens, for a decoder with LaCT.
+
+        Arguments
+        ---------
+        batch : int
+            Number of rows.
+
+        Returns
+        -------
+        LaCTDecoderState
+        """
+        if not isinstance(self.decoder, LaCTTransformerDecoder):
+            raise ValueError(
+                "the decoder keeps no state: set lact_decoder_chunk_size"
+            )
+        return self.decoder.initial_state(batch)
 
     def encode(
         self,
@@ -267,18 +334,83 @@ class TransformerASR(parent.TransformerASR):
             mask = padding_mask(state.lengths, encoded.shape[1])
         elif wav_len is not None:
             mask = self._mask(wav_len, encoded.shape[1])
-        target_mask = get_lookahead_mask(tgt)
-        target_padding = get_key_padding_mask(tgt, pad_idx=pad_idx)
-        tgt = self.custom_tgt_module(tgt)
         decoded, _, _ = self.decoder(
-            tgt=tgt + self.positional_encoding_decoder(tgt),
+            tgt=self._embed(tgt),
             memory=encoded,
-            tgt_mask=target_mask,
-            tgt_key_padding_mask=target_padding,
             memory_key_padding_mask=None if mask is None else ~mask,
+            **self._target_masks(tgt, pad_idx),
         )
         rest = [*rest, decoded] if state is None else [*rest, decoded, state]
         return (encoded, *rest)
+
+    @torch.no_grad()
+    def decode(self, tgt, encoder_out, enc_len=None, state=None):
+        """A step of decoding.
+
+        Arguments
+        ---------
+        tgt : torch.Tensor
+            Tokens so far [B, U]; with a state, only the new ones.
+        encoder_out : torch.Tensor
+            [B, T, d_model]
+        enc_len : torch.Tensor, optional
+            Number of frames of each row [B].
+        state : LaCTDecoderState, optional
+            Where to go on, for a decoder with LaCT.
+
+        Returns
+        -------
+        prediction : torch.Tensor
+            [B, U, d_model]
+        attention : torch.Tensor
+            The last layer's, to the encoder output [B, U, T].
+        state : LaCTDecoderState
+            Only if a state was given.
+        """
+        if not self.has_lact:
+            return super().decode(tgt, encoder_out, enc_len)
+        options = {}
+        if state is not None:
+            options["state"] = state
+        else:
+            options.update(self._target_masks(tgt, None))
+        if enc_len is not None:
+            real = length_mask(enc_len, encoder_out.shape[1])
+            options["memory_key_padding_mask"] = ~real
+        start = None if state is None else state.tokens
+        out, _, attention, *rest = self.decoder(
+            self._embed(tgt, start), encoder_out, **options
+        )
+        return (out, attention[-1], *rest)
+
+    def _embed(self, tgt, start=None):
+        """Tokens with their positions [B, U, d_model]."""
+        places = torch.arange(tgt.shape[1], device=tgt.device)[None]
+        if start is not None:
+            places = places + start[:, None]
+        table = self.positional_encoding_decoder.pe[0]
+        if tgt.shape[1] and int(places.max()) >= len(table):
+            raise ValueError(
+                f"{int(places.max()) + 1} tokens: max_length is {len(table)}"
+            )
+        return self.custom_tgt_module(tgt) + table[places]
+
+    def _target_masks(self, tgt, pad_idx):
+        """Masks of the decoder's self-attention, of the kind it takes."""
+        if not isinstance(self.decoder, LaCTTransformerDecoder):
+            masks = {"tgt_mask": get_lookahead_mask(tgt)}
+            if pad_idx is not None:
+                masks["tgt_key_padding_mask"] = get_key_padding_mask(
+                    tgt, pad_idx=pad_idx
+                )
+            return masks
+        if pad_idx is None:
+            return {}
+        # A padding token before the last real one is a token: SpeechBrain's
+        # recipes give the unknown token the same number.
+        places = torch.arange(1, tgt.shape[1] + 1, device=tgt.device)
+        lengths = (places * (tgt != pad_idx)).amax(1)
+        return {"tgt_key_padding_mask": ~length_mask(lengths, tgt.shape[1])}
 
     def make_streaming_context(self, *args, **kwargs):
         """As SpeechBrain's, whose contexts have no place for LaCT's state."""

@@ -1,0 +1,1 @@
+"""Searchers that carry the decoder's memory."""
