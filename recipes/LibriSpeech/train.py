@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Recipe for training a CTC recogniser on LibriSpeech or data laid out like
-it, with a LaCT encoder or one of SpeechBrain's.
+"""Recipe for training a recogniser (CTC, or CTC and attention) on LibriSpeech
+or data laid out like it, with a LaCT encoder or one of SpeechBrain's.
 
 To run this recipe, do the following:
 > python recipes/LibriSpeech/train.py hparams/lact_ctc.yaml \
@@ -29,6 +29,11 @@ from ruamel.yaml import YAML, YAMLError
 import speechbrain as sb
 from speechbrain.dataio.batch import PaddedBatch
 from speechbrain.dataio.dataset import DynamicItemDataset
+from speechbrain.decoders.scorer import (
+    KenLMScorer,
+    ScorerBuilder,
+    TransformerLMScorer,
+)
 from speechbrain.tokenizers.SentencePiece import SentencePiece
 from speechbrain.utils.distributed import if_main_process, run_on_main
 from speechbrain.utils.logger import get_logger
@@ -53,6 +58,7 @@ class ASR(sb.Brain):
     def prepare(self, tokenizer):
         """Sets what SpeechBrain's constructor does not know."""
         self.tokenizer = tokenizer
+        self.has_decoder = hasattr(self.modules, "seq_lin")
         encoder = self.modules.Transformer
         self.has_memory = "none" not in self.hparams.test_memory
         if self.has_memory and not getattr(encoder, "has_lact", False):
@@ -78,7 +84,8 @@ class ASR(sb.Brain):
         return super().evaluate_batch(batch, stage)
 
     def compute_forward(self, batch, stage):
-        """Log-probabilities of the tokens [B, T, V] and lengths [B]."""
+        """Log-probabilities of the tokens [B, T, V], lengths [B], and what
+        the attention decoder needs: encoder output and its own scores."""
         batch = batch.to(self.device)
         wavs, lengths = batch.sig
         train = stage == sb.Stage.TRAIN
@@ -92,31 +99,34 @@ class ASR(sb.Brain):
         if train and self.hparams.feature_augment is not None:
             feats, lengths = self.hparams.feature_augment(feats, lengths)
         src, lengths = self.modules.CNN(feats, lengths)
-        encoded = self.encode(src, lengths, batch, train)
+        tokens = batch.tokens_bos[0] if self.has_decoder else None
+        encoded, decoded = self.encode(src, tokens, lengths, batch, train)
         log_probs = self.modules.ctc_lin(encoded).float().log_softmax(-1)
+        if self.has_decoder:
+            decoded = self.modules.seq_lin(decoded).float().log_softmax(-1)
         self.seconds += time.perf_counter() - began
         self.audio += float(batch.duration.sum())
-        return log_probs, lengths
+        return log_probs, lengths, encoded, decoded
 
-    def encode(self, src, lengths, batch, train):
-        """Encoder output under the kind of memory being tried."""
+    def encode(self, src, tokens, lengths, batch, train):
+        """Outputs of encoder and decoder under the kind of memory tried."""
         encoder = self.modules.Transformer
         if self.memory == "none":
-            return encoder(src, None, wav_len=lengths)[0]
+            return encoder(src, tokens, wav_len=lengths)
         place = batch.session, [int(p) for p in batch.position]
         if self.memory in ("reset", "frozen"):
             state = self.states.module.initial_state(len(src))
         else:
             chance = self.hparams.reset_probability if train else 0.0
             state = self.states.start(*place, reset_probability=chance)
-        encoded, _, after = encoder(src, None, wav_len=lengths, state=state)
+        *outputs, after = encoder(src, tokens, wav_len=lengths, state=state)
         self.updates += (after.updates - state.updates).tolist()
         self.skipped += int((after.skipped - state.skipped).sum())
         self.states.keep(*place, after)
         if self.memory == "other":
             state = self.other_voices(batch.spk_id, state)
-            encoded = encoder(src, None, wav_len=lengths, state=state)[0]
-        return encoded
+            *outputs, _ = encoder(src, tokens, wav_len=lengths, state=state)
+        return outputs
 
     def other_voices(self, speakers, state):
         """For each row the latest state of another speaker.
@@ -138,26 +148,34 @@ class ASR(sb.Brain):
         return LaCTEncoderState.cat(rows)
 
     def compute_objectives(self, predictions, batch, stage):
-        """CTC loss; errors when not training."""
-        log_probs, lengths = predictions
+        """Loss; errors when not training."""
+        log_probs, lengths, encoded, decoded = predictions
         tokens, token_lengths = batch.tokens
         loss = self.hparams.ctc_cost(log_probs, tokens, lengths, token_lengths)
+        if self.has_decoder:
+            weight = self.hparams.ctc_weight
+            seq = self.hparams.seq_cost(decoded, *batch.tokens_eos)
+            loss = weight * loss + (1 - weight) * seq
         if stage != sb.Stage.TRAIN:
-            words = self.decode(log_probs, lengths, stage)
+            words = self.decode(log_probs, encoded, lengths, stage)
             truth = [text.split() for text in batch.wrd]
             self.wer_metric.append(batch.id, words, truth)
             self.cer_metric.append(batch.id, words, truth)
             self.speaker_of.update(zip(batch.id, batch.spk_id))
         return loss
 
-    def decode(self, log_probs, lengths, stage):
-        """Words of each row."""
-        if stage == sb.Stage.TEST and self.searcher is not None:
+    def decode(self, log_probs, encoded, lengths, stage):
+        """Words of each row: CTC greedy while training."""
+        searching = stage == sb.Stage.TEST and self.searcher is not None
+        if searching and not self.has_decoder:
             beams = self.searcher(log_probs, lengths)
             return [beam[0].text.split() for beam in beams]
-        tokens = sb.decoders.ctc_greedy_decode(
-            log_probs, lengths, blank_id=self.hparams.blank_index
-        )
+        if searching:
+            tokens = self.searcher(encoded, lengths)[0]
+        else:
+            tokens = sb.decoders.ctc_greedy_decode(
+                log_probs, lengths, blank_id=self.hparams.blank_index
+            )
         size = self.tokenizer.sp.vocab_size()
         return [
             self.tokenizer.sp.decode_ids([t for t in row if t < size]).split()
@@ -337,8 +355,8 @@ class Tokenizer(SentencePiece):
             vocab_size=int(self.vocab_size),
             hard_vocab_limit=False,
             character_coverage=1.0,
-            bos_id=-1,
-            eos_id=-1,
+            bos_id=self.bos_id,
+            eos_id=self.eos_id,
             unk_id=0,
             minloglevel=2,
         )
@@ -388,11 +406,13 @@ def make_dataset(path, hparams, tokenizer):
         return read_audio(wav, hparams["sample_rate"])
 
     @sb.utils.data_pipeline.takes("wrd")
-    @sb.utils.data_pipeline.provides("tokens")
+    @sb.utils.data_pipeline.provides("tokens", "tokens_bos", "tokens_eos")
     def tokens(wrd):
         # 0 is both the unknown token and the blank: it is no target.
         ids = [i for i in tokenizer.sp.encode_as_ids(wrd) if i]
-        return torch.tensor(ids, dtype=torch.long)
+        begin, end = hparams.get("bos_index", 0), hparams.get("eos_index", 0)
+        for item in (ids, [begin, *ids], [*ids, end]):
+            yield torch.tensor(item, dtype=torch.long)
 
     @sb.utils.data_pipeline.takes("duration")
     @sb.utils.data_pipeline.provides("seconds")
@@ -407,6 +427,8 @@ def make_dataset(path, hparams, tokenizer):
             "sig": "sig",
             "wrd": "wrd",
             "tokens": "tokens",
+            "tokens_bos": "tokens_bos",
+            "tokens_eos": "tokens_eos",
             "spk_id": "spk_id",
             "session": "session",
             "position": "position",
@@ -646,6 +668,31 @@ def check_sizes(hparams):
     path.write_text(json.dumps(sizes))
 
 
+def make_searcher(hparams, tokenizer):
+    """The beam search of the tests: over CTC, or over the decoder's scores
+    with CTC and, if there are, language models."""
+    size = tokenizer.sp.vocab_size()
+    pieces = [tokenizer.sp.id_to_piece(i) for i in range(size)]
+    pieces += [""] * (hparams["output_neurons"] - size)
+    if "seq_lin" not in hparams:
+        from speechbrain.decoders.ctc import CTCBeamSearcher
+
+        return CTCBeamSearcher(**hparams["beam_search"], vocab_list=pieces)
+    scorers = [hparams["ctc_scorer"]]
+    weights = {"ctc": hparams["ctc_weight_decode"]}
+    if hparams["language_model"] is not None:
+        scorers.append(TransformerLMScorer(hparams["language_model"]))
+        weights["transformerlm"] = hparams["lm_weight"]
+    if hparams["kenlm_model_path"] is not None:
+        scorers.append(
+            KenLMScorer(hparams["kenlm_model_path"], len(pieces), pieces)
+        )
+        weights["kenlm"] = hparams["lm_weight"]
+    return hparams["test_search"](
+        scorer=ScorerBuilder(full_scorers=scorers, weights=weights)
+    )
+
+
 def freeze(model, patterns):
     """Keeps fixed what is not to be trained.
 
@@ -697,6 +744,8 @@ def main(arguments):
         annotation_train=str(csvs["train"]),
         annotation_read="wrd",
         model_type=hparams["token_type"],
+        bos_id=hparams.get("bos_index", -1),
+        eos_id=hparams.get("eos_index", -1),
     )
     brain = ASR(
         modules=hparams["modules"],
@@ -726,16 +775,7 @@ def main(arguments):
         valid_loader_kwargs=session_loader(valid, test_size, hparams),
     )
     if hparams["test_decoding"] == "beam":
-        from speechbrain.decoders.ctc import CTCBeamSearcher
-
-        pieces = [
-            tokenizer.sp.id_to_piece(i)
-            for i in range(tokenizer.sp.vocab_size())
-        ]
-        unused = hparams["output_neurons"] - len(pieces)
-        brain.searcher = CTCBeamSearcher(
-            **hparams["beam_search"], vocab_list=pieces + [""] * unused
-        )
+        brain.searcher = make_searcher(hparams, tokenizer)
     rows = []
     for csv in csvs["test"]:
         report_unknown(csv, tokenizer)
