@@ -37,6 +37,7 @@ from speechbrain.decoders.scorer import (
 from speechbrain.tokenizers.SentencePiece import SentencePiece
 from speechbrain.utils.distributed import if_main_process, run_on_main
 from speechbrain.utils.logger import get_logger
+from speechbrain_lact.inference.export import write_model
 from speechbrain_lact.lobes.models.transformer.LaCT import LaCTEncoderState
 from speechbrain_lact.nnet.lact import LaCT
 from speechbrain_lact.processing.sessions import (
@@ -167,6 +168,9 @@ class ASR(sb.Brain):
     def decode(self, log_probs, encoded, lengths, stage):
         """Words of each row: CTC greedy while training."""
         searching = stage == sb.Stage.TEST and self.searcher is not None
+        # Outputs beyond the tokens were never trained.
+        size = self.tokenizer.sp.vocab_size()
+        log_probs = log_probs[..., :size]
         if searching and not self.has_decoder:
             beams = self.searcher(log_probs, lengths)
             return [beam[0].text.split() for beam in beams]
@@ -176,7 +180,6 @@ class ASR(sb.Brain):
             tokens = sb.decoders.ctc_greedy_decode(
                 log_probs, lengths, blank_id=self.hparams.blank_index
             )
-        size = self.tokenizer.sp.vocab_size()
         return [
             self.tokenizer.sp.decode_ids([t for t in row if t < size]).split()
             for row in tokens
@@ -601,6 +604,8 @@ def load_experiment(path, overrides):
         The experiment.
     csvs : dict
         As `prepare_data`.
+    overrides : dict
+        What was laid over the YAML.
     """
     try:
         given = dict(YAML().load(overrides) or {}) if overrides else {}
@@ -646,7 +651,7 @@ def load_experiment(path, overrides):
         raise ValueError(
             f"test_memory: {', '.join(MEMORIES)}, not {', '.join(unknown)}"
         )
-    return hparams, csvs
+    return hparams, csvs, overrides
 
 
 def check_sizes(hparams):
@@ -673,7 +678,6 @@ def make_searcher(hparams, tokenizer):
     with CTC and, if there are, language models."""
     size = tokenizer.sp.vocab_size()
     pieces = [tokenizer.sp.id_to_piece(i) for i in range(size)]
-    pieces += [""] * (hparams["output_neurons"] - size)
     if "seq_lin" not in hparams:
         from speechbrain.decoders.ctc import CTCBeamSearcher
 
@@ -684,6 +688,7 @@ def make_searcher(hparams, tokenizer):
         scorers.append(TransformerLMScorer(hparams["language_model"]))
         weights["transformerlm"] = hparams["lm_weight"]
     if hparams["kenlm_model_path"] is not None:
+        pieces += [""] * (hparams["output_neurons"] - size)
         scorers.append(
             KenLMScorer(hparams["kenlm_model_path"], len(pieces), pieces)
         )
@@ -727,7 +732,7 @@ def main(arguments):
     began = time.time()
     path, run_opts, overrides = sb.parse_arguments(arguments)
     sb.utils.distributed.ddp_init_group(run_opts)
-    hparams, csvs = load_experiment(path, overrides)
+    hparams, csvs, overrides = load_experiment(path, overrides)
     sb.create_experiment_directory(
         experiment_directory=hparams["output_folder"],
         hyperparams_to_save=path,
@@ -784,6 +789,10 @@ def main(arguments):
             Path(csv).stem, data, session_loader(data, test_size, hparams)
         )
     write_results(brain, rows, hparams, began)
+    if if_main_process():
+        folder = Path(hparams["output_folder"])
+        yaml = folder / "hyperparams.yaml"
+        write_model(folder / "model", yaml, hparams, tokenizer)
 
 
 def write_results(brain, rows, hparams, began):
