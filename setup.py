@@ -38,6 +38,7 @@ setup(
         "hyperpyyaml",
         "matplotlib",
         "numpy",
+        "ruamel.yaml",
         "safetensors",
         "scipy",
         "sentencepiece",
