@@ -34,6 +34,10 @@ from speechbrain_lact.lobes.models.transformer.LaCT import (
     ENCODERS,
     LaCTEncoderState,
 )
+from speechbrain_lact.lobes.models.transformer.LaCTDecoder import (
+    LaCTDecoderState,
+    LaCTTransformerDecoder,
+)
 from speechbrain_lact.lobes.models.transformer.TransformerASR import (
     TransformerASR,
 )
@@ -75,6 +79,7 @@ KINDS = {
     "branchformer": "LaCTBranchformerEncoder",
     "whole": "ConvolutionFrontEnd and TransformerASR, from features",
     "wave": "Fbank, ConvolutionFrontEnd and TransformerASR, from waveforms",
+    "decoder": "LaCTTransformerDecoder",
 }
 PROPERTIES = (
     "batch",
@@ -89,7 +94,11 @@ PROPERTIES = (
 
 # (property, kind, layout): reason; None stands for all.
 EXEMPT = {
-    ("step", None, None): "there is no decoder with LaCT yet",
+    ("step", None, "blocks"): "a step is a block: `split`",
+    ("step", None, "chunks"): "a step is a chunk: `split`",
+    ("step", None, "utterance"): "takes whole utterances",
+    ("step", None, "offline"): "takes whole utterances",
+    ("step", "whole", None): "a step is a group of the front end: `split`",
     ("backend", None, None): "the torch reference is the only backend yet",
     ("split", None, "offline"): "bidirectional order takes whole utterances",
     ("split", None, "utterance"): "a window to the right takes whole ones",
@@ -103,6 +112,11 @@ EXEMPT = {
     (None, "branchformer", "causal"): "SpeechBrain's cannot be causal",
     (None, "branchformer", "chunks"): "dynamic chunks: Conformer only",
     (None, "branchformer", "blocks"): "dynamic chunks: Conformer only",
+    (None, "decoder", "blocks"): "a decoder is causal",
+    (None, "decoder", "chunks"): "a decoder is causal",
+    (None, "decoder", "utterance"): "a decoder is causal",
+    (None, "decoder", "offline"): "a decoder is causal",
+    ("step", "wave", None): "pieces start from feature frames: `whole`",
     ("split", "wave", None): "pieces start from feature frames: `whole`",
     ("rows", "wave", None): "Fbank has no state: `whole`",
     ("save", "wave", None): "Fbank has no state: `whole`",
@@ -393,6 +407,32 @@ class Wave(Whole):
         return super().forward(x / 20, count)
 
 
+class Decoder(Subject):
+    """A decoder of two layers, beside the same encoder output in all rows."""
+
+    state_class = LaCTDecoderState
+
+    def __init__(self, layout, chunk, **lact):
+        super().__init__(layout, chunk, **lact)
+        options = {k: v for k, v in self.lact.items() if k != "order"}
+        self.net = LaCTTransformerDecoder(
+            2, {"fast_heads": 2, **options}, 2, 12, d_model=self.width
+        )
+        self.memory = nn.Parameter(torch.randn(1, 5, self.width))
+
+    def initial_state(self, batch):
+        return self.net.initial_state(batch)
+
+    def forward(self, x, lengths, state=None, final=True):
+        out = self.net(
+            x,
+            self.memory.expand(len(x), -1, -1),
+            tgt_key_padding_mask=~length_mask(lengths, x.shape[1]),
+            state=state,
+        )
+        return out[0], lengths, out[3] if state is not None else None
+
+
 @cache
 def build(kind, layout, dtype=torch.float64, **options):
     """A module whose parameters are all drawn at random."""
@@ -401,7 +441,8 @@ def build(kind, layout, dtype=torch.float64, **options):
         if kind in ENCODERS:
             subject = Encoder(kind, layout, **options)
         else:
-            one = {"scan": Scan, "mixer": Mixer, "whole": Whole, "wave": Wave}
+            one = (Scan, Mixer, Whole, Wave, Decoder)
+            one = {subject.__name__.lower(): subject for subject in one}
             subject = one[kind](layout, **options)
         for parameter in subject.parameters():
             parameter.data += 0.1 * torch.randn_like(parameter)
@@ -623,6 +664,27 @@ def test_split(kind, layout, optimizer, device, data):
     case, _ = draw_case(data, kind, layout, optimizer, device)
     pieces = pieces_of(data, case.lengths)
     check_split(case, pieces, data.draw(st.booleans()))
+
+
+@cells("step", False)
+@FIFTY
+@given(data=st.data())
+def test_step(kind, layout, optimizer, device, data):
+    """Frame by frame equals the whole."""
+    case, _ = draw_case(data, kind, layout, optimizer, device)
+    row = data.draw(st.integers(0, len(case.lengths) - 1))
+    length = int(case.lengths[row])
+    steps = [[(i, i + 1)] for i in range(length)]
+    check_split(
+        Case(
+            case.subject,
+            case.x[row : row + 1, :length],
+            case.lengths[row : row + 1],
+            case.generator,
+        ),
+        steps,
+        data.draw(st.booleans()),
+    )
 
 
 def change_rows(data, case, final):
