@@ -47,6 +47,52 @@ class LaCTState(State):
     """Number of output frames of the call that made this state [batch]."""
 
 
+def like_host(attention_type, d_model):
+    """Options with which the window attention of `LaCT` gives the scores of
+    one of SpeechBrain's attention layers.
+
+    Arguments
+    ---------
+    attention_type : str
+        `RoPEMHA` or `regularMHA`, as SpeechBrain's TransformerASR names it.
+    d_model : int
+        Width of the layer.
+
+    Returns
+    -------
+    dict
+        Arguments of `LaCT`.
+
+    Raises
+    ------
+    ValueError
+        For attention that window attention cannot reproduce.
+
+    Example
+    -------
+    >>> like_host("regularMHA", 16)
+    {'bias': True, 'rotary': False}
+    """
+    hosts = {
+        "RoPEMHA": {"scale": d_model**-0.5},
+        "regularMHA": {"bias": True, "rotary": False},
+    }
+    if attention_type == "RelPosMHAXL":
+        raise ValueError(
+            "RelPosMHAXL cannot become LaCT: its scores contain position terms "
+            "from a learned projection (linear_pos) and learned biases "
+            "(pos_bias_u, pos_bias_v), which window attention with rotary "
+            "positions cannot reproduce; train the encoder with RoPEMHA and "
+            "retrofit that, or train with attention_type: LaCT from scratch"
+        )
+    if attention_type not in hosts:
+        raise ValueError(
+            f"attention_type must be one of {', '.join(hosts)} to become "
+            f"LaCT, not {attention_type}"
+        )
+    return hosts[attention_type]
+
+
 class LaCT(nn.Module):
     """Large-chunk test-time training layer, a drop-in for SpeechBrain's
     self-attention layers.
@@ -69,7 +115,8 @@ class LaCT(nn.Module):
         `apply_update` (causal), `update_apply` (a chunk sees itself) or
         `bidirectional` (all is learned, then all is read).
     window : tuple or int, optional
-        Frames seen to the left and right; one number for both. Default: the
+        Frames seen to the left and right; one number for both, `math.inf` for
+        as far as the sequence goes. Default: the
         chunk to the left and, unless causal, 64 to the right in
         `apply_update` order; (64, 64) in the others.
     block_window : tuple, optional
@@ -94,6 +141,14 @@ class LaCT(nn.Module):
         Whether values pass SiLU, as queries and keys do.
     fast : bool
         Whether there are fast weights at all (False: window attention alone).
+    bias : bool
+        Whether queries, keys and values have a bias.
+    rotary : bool
+        Whether the window attention has rotary positions; without, positions
+        are for the input to tell.
+    scale : float, optional
+        Factor of the window attention's scores (default: 1 / sqrt(width of a
+        head)).
 
     Raises
     ------
@@ -136,6 +191,9 @@ class LaCT(nn.Module):
         silu_values=True,
         checkpoint=False,
         fast=True,
+        bias=False,
+        rotary=True,
+        scale=None,
     ):
         super().__init__()
         for name, heads in (("nhead", nhead), ("fast_heads", fast_heads)):
@@ -159,7 +217,8 @@ class LaCT(nn.Module):
         self.order, self.causal = order, causal
         self.chunk_size, self.fast_heads = chunk_size, fast_heads
         self.window = self._make_window(window, block_window)
-        self.scale = (d_model // nhead) ** -0.5
+        self.scale = (d_model // nhead) ** -0.5 if scale is None else scale
+        self.rotary = rotary
         self.base_lr, self.silu_values, self.fast = base_lr, silu_values, fast
         self.options = {
             "chunk_size": chunk_size,
@@ -173,6 +232,9 @@ class LaCT(nn.Module):
             "checkpoint": checkpoint,
         }
         self.in_proj_weight = nn.Parameter(torch.empty(3 * d_model, d_model))
+        self.in_proj_bias = None
+        if bias:
+            self.in_proj_bias = nn.Parameter(torch.empty(3 * d_model))
         self.out_proj = nn.Linear(d_model, d_model)
         if fast:
             self._make_fast(d_model // fast_heads, expansion, momentum)
@@ -230,6 +292,8 @@ class LaCT(nn.Module):
     def reset_parameters(self):
         """Draws the initial weights."""
         nn.init.xavier_uniform_(self.in_proj_weight)
+        if self.in_proj_bias is not None:
+            nn.init.zeros_(self.in_proj_bias)
         self.out_proj.reset_parameters()
         if not self.fast:
             return
@@ -357,7 +421,7 @@ class LaCT(nn.Module):
                 )
             mask = padding_mask(lengths, x.shape[1])
         x = zero_padding(x, mask)
-        projected = F.linear(x, self.in_proj_weight)
+        projected = F.linear(x, self.in_proj_weight, self.in_proj_bias)
         heads = projected.unflatten(-1, (3, self.nhead, -1)).unbind(2)
         out, near = window_attention(
             *heads,
@@ -366,6 +430,7 @@ class LaCT(nn.Module):
             state=carried and carried.window,
             scale=self.scale,
             dropout=self.dropout if self.training else 0.0,
+            rotary=self.rotary,
         )
         out = out.flatten(2)
         memory = None

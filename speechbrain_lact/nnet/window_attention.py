@@ -10,6 +10,7 @@ Authors
 * speechbrain_lact contributors 2026
 """
 
+import math
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -40,7 +41,8 @@ class Window:
     left : int
         Frames (band) or blocks (blocks) to the left.
     right : int
-        Frames to the right of a band.
+        Frames to the right of a band. A side of a band that is infinite
+        (`math.inf`) reaches as far as the sequence.
     block : int, optional
         Frames of a block; None for a band.
 
@@ -71,6 +73,24 @@ class Window:
         """Frames seen to the left, at least."""
         return self.left * (self.block or 1)
 
+    def within(self, frames):
+        """The same window of a sequence of so many frames, its sides finite.
+
+        Arguments
+        ---------
+        frames : int
+            Length of the sequence.
+
+        Returns
+        -------
+        Window
+        """
+        sides = (
+            frames if side == math.inf else side
+            for side in (self.left, self.right)
+        )
+        return Window(*sides, self.block)
+
 
 @dataclass
 class WindowState(State):
@@ -94,7 +114,16 @@ class WindowState(State):
 
 
 def window_attention(
-    q, k, v, window, *, lengths, state=None, scale=None, dropout=0.0
+    q,
+    k,
+    v,
+    window,
+    *,
+    lengths,
+    state=None,
+    scale=None,
+    dropout=0.0,
+    rotary=True,
 ):
     """Attention of each frame to the frames in its window.
 
@@ -112,6 +141,9 @@ def window_attention(
         Factor of the scores (default: 1 / sqrt(D)).
     dropout : float
         Dropout of the attention weights.
+    rotary : bool
+        Whether queries and keys turn with their positions; without, the
+        scores know no positions.
 
     Returns
     -------
@@ -130,9 +162,10 @@ def window_attention(
     (torch.Size([1, 10, 2, 4]), torch.Size([1, 3, 2, 4]))
     """
     rows, time, heads, width = q.shape
-    left = window.frames_left
     state = state or WindowState.empty(k)
     cached = state.keys.shape[1]
+    window = window.within(cached + time)
+    left = window.frames_left
     keys = torch.cat([state.keys.to(k.dtype), k], 1)
     values = torch.cat([state.values.to(v.dtype), v], 1)
     seen = torch.cat(
@@ -151,8 +184,8 @@ def window_attention(
     )
     if time == 0:
         return q, new_state
-    keys = rotate(keys, -cached)
-    q = rotate(q, 0)
+    if rotary:
+        keys, q = rotate(keys, -cached), rotate(q, 0)
 
     size = window.block or max(left + window.right, LEAST_QUERIES)
     blocks = -(-time // size)

@@ -17,7 +17,7 @@ from speechbrain_lact.lobes.models.transformer.LaCT import ENCODERS
 from speechbrain_lact.lobes.models.transformer.LaCTDecoder import (
     LaCTTransformerDecoder,
 )
-from speechbrain_lact.nnet.lact import LaCT
+from speechbrain_lact.nnet.lact import LaCT, like_host
 from speechbrain_lact.nnet.state import length_mask, padding_mask, zero_padding
 
 EncoderWrapper = parent.EncoderWrapper
@@ -82,6 +82,10 @@ class TransformerASR(parent.TransformerASR):
         Its `fast_heads`.
     lact_order : str, optional
         Its `order` (default: `apply_update` if causal, else `update_apply`).
+    lact_host : str, optional
+        `RoPEMHA` or `regularMHA`: scores, biases and positions are those of
+        this attention of SpeechBrain's, so that a model trained with it can
+        go on (`speechbrain_lact.convert`).
     lact_decoder_chunk_size : int, optional
         Tokens per update of the decoder. Given, the decoder's self-attention
         is causal LaCT too, with the options of the encoder's but windows and
@@ -134,6 +138,7 @@ class TransformerASR(parent.TransformerASR):
         lact_silu_values=None,
         lact_checkpoint=None,
         lact_fast=None,
+        lact_host=None,
         lact_decoder_chunk_size=None,
         **kwargs,
     ):
@@ -151,7 +156,7 @@ class TransformerASR(parent.TransformerASR):
             super().__init__(*args, attention_type=attention_type, **kwargs)
             self.has_lact = False
             return
-        options = self._options(args, kwargs)
+        options = self._options(args, kwargs, lact_host)
         layers = options["num_encoder_layers"]
         decoder_layers = options["num_decoder_layers"]
         if lact_decoder_chunk_size is not None and decoder_layers == 0:
@@ -173,16 +178,22 @@ class TransformerASR(parent.TransformerASR):
         }
         super().__init__(**{**options, **small})
         self.has_lact = True
+        self.adds_positions = lact_host == "regularMHA"
+        if self.adds_positions and self.positional_encoding_type is None:
+            raise ValueError("lact_host: regularMHA needs positional_encoding")
         lact = {name[len("lact_") :]: value for name, value in given.items()}
         if "heads" in lact:
             lact["fast_heads"] = lact.pop("heads")
         lact.pop("decoder_chunk_size", None)
+        host = {}
+        if "host" in lact:
+            host = like_host(lact.pop("host"), options["d_model"])
         options["causal"] = self.causal
         if layers:
             order = "apply_update" if self.causal else "update_apply"
             self.encoder = ENCODERS[kind](
                 layers,
-                {"order": order, **lact},
+                {"order": order, **lact, **host},
                 layerdrop_prob=self.layerdrop_prob,
                 output_hidden_states=self.output_hidden_states,
                 **{to: options[name] for name, to in _TAKES[kind].items()},
@@ -201,7 +212,7 @@ class TransformerASR(parent.TransformerASR):
                 module.reset_parameters()
 
     @staticmethod
-    def _options(args, kwargs):
+    def _options(args, kwargs, host):
         """The parent's arguments by name, with its defaults.
 
         Those that say how positions enter an encoder are refused: LaCT has
@@ -214,7 +225,8 @@ class TransformerASR(parent.TransformerASR):
         options = dict(bound.arguments)
         options.pop("self")
         ignored = sorted(given & {"positional_encoding", "max_length"})
-        if ignored and options["num_decoder_layers"] == 0:
+        used = options["num_decoder_layers"] > 0 or host == "regularMHA"
+        if ignored and not used:
             raise ValueError(
                 f"{', '.join(ignored)}: ignored with attention_type: LaCT and "
                 f"no decoder; leave it out"
@@ -427,6 +439,8 @@ class TransformerASR(parent.TransformerASR):
         if wav_len is not None:
             mask = self._mask(wav_len, src.shape[1])
         src = self.custom_src_module(zero_padding(src, mask))
+        if self.adds_positions:
+            src = src + self._positions(src, final)
         return self.encoder(
             src,
             src_key_padding_mask=None if mask is None else ~mask,
@@ -434,6 +448,21 @@ class TransformerASR(parent.TransformerASR):
             state=state,
             final=final,
         )
+
+    def _positions(self, src, final):
+        """Absolute positions, where the host has them [1, T, E]."""
+        most = self.positional_encoding.max_len
+        if not final:
+            raise ValueError(
+                "the positions of regularMHA count from the start of an "
+                "utterance: give whole ones, with final=True"
+            )
+        if src.shape[1] > most:
+            raise ValueError(
+                f"{src.shape[1]} frames, but positions of {most}: raise "
+                f"max_length"
+            )
+        return self.positional_encoding(src)
 
     @staticmethod
     def _mask(wav_len, time):
