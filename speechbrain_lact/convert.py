@@ -447,7 +447,9 @@ def _read_source(source, given):
     best = [c for c in best if "model" in c.paramfiles]
     if not best:
         raise ValueError(f"{source / 'save'}: no checkpoint of a whole epoch")
-    weights = average_checkpoints(best, "model", read_weights)
+    weights = average_checkpoints(
+        best, "model", lambda path, **_: read_weights(path)
+    )
     return weights, best[0].path
 
 

@@ -588,6 +588,17 @@ def plain_settings(path, overrides):
     return YAML().load(text)
 
 
+def source_settings(settings):
+    """Those settings that follow from what a model is to start from."""
+    if settings["source"] is None:
+        raise ValueError(
+            "source: a folder made by python -m speechbrain_lact.convert"
+        )
+    path = Path(settings["source"]) / "settings.yaml"
+    found = YAML().load(path.read_text())
+    return {key: value for key, value in found.items() if key in settings}
+
+
 def load_experiment(path, overrides):
     """Prepares the data, then loads the YAML in the size that fits it.
 
@@ -612,6 +623,8 @@ def load_experiment(path, overrides):
     except YAMLError as error:
         raise ValueError(f"command line: {error}") from error
     settings = plain_settings(path, dict(given))
+    if "source" in settings:
+        given = {**source_settings(settings), **given}
     mini = YAML().load(MINI.read_text())
     mini = {k: v for k, v in mini.items() if k in settings and k not in given}
     splits = {k: mini.pop(k) for k in list(mini) if k.endswith("_splits")}
@@ -743,8 +756,11 @@ def main(arguments):
         run_on_main(hparams["pretrainer"].collect_files)
         hparams["pretrainer"].load_collected()
     freeze(hparams["model"], hparams.get("trainable"))
+    folder = hparams.get("tokenizer_folder", hparams["save_folder"])
+    if "tokenizer_folder" in hparams and not list(Path(folder).glob("*.model")):
+        raise ValueError(f"tokenizer_folder: {folder} has no tokenizer")
     tokenizer = Tokenizer(
-        model_dir=hparams["save_folder"],
+        model_dir=folder,
         vocab_size=hparams["output_neurons"],
         annotation_train=str(csvs["train"]),
         annotation_read="wrd",

@@ -22,6 +22,7 @@ import torch
 from ruamel.yaml import YAML
 
 from recipes.MiniSpeech.mini_speech_prepare import prepare_mini_speech
+from speechbrain_lact.convert import convert
 
 ROOT = Path(__file__).parents[2]
 TRAIN = ROOT / "recipes" / "LibriSpeech" / "train.py"
@@ -78,6 +79,14 @@ def run(*arguments):
     return done.stdout + done.stderr
 
 
+def converted(corpus, folder):
+    """A small Conformer, trained for a step, ready for LaCT."""
+    source, out = folder / "source", folder / "converted"
+    run("hparams/conformer_ctc.yaml", corpus, source, "--number_of_steps=1")
+    convert(source, out)
+    return out
+
+
 def refused(*arguments):
     """Runs the recipe, which must give up; its last line."""
     done = subprocess.run(
@@ -106,7 +115,10 @@ def weights(folder):
     "row", ROWS, ids=[Path(r["Hparam_file"]).stem for r in ROWS]
 )
 def test_recipe_rows_run(row, corpus, tmp_path):
-    run(row["Hparam_file"], corpus, tmp_path, *row["test_debug_flags"].split())
+    flags = row["test_debug_flags"].split()
+    if "source" in YAML().load((ROOT / row["Hparam_file"]).read_text()):
+        flags.append(f"--source={converted(corpus, tmp_path)}")
+    run(row["Hparam_file"], corpus, tmp_path, *flags)
     wanted = re.search(r"file_exists=\[(.*?)\]", row["test_debug_checks"])[1]
     for name in wanted.split(","):
         assert (tmp_path / name).stat().st_size > 0, name
