@@ -16,7 +16,12 @@ from speechbrain.lobes.models.transformer.Transformer import (
     TransformerDecoderLayer,
 )
 from speechbrain_lact.nnet.lact import LaCT, LaCTState
-from speechbrain_lact.nnet.state import State, mask_lengths, nested
+from speechbrain_lact.nnet.state import (
+    State,
+    mask_lengths,
+    nested,
+    zero_padding,
+)
 
 
 @dataclass
@@ -207,7 +212,7 @@ class LaCTTransformerDecoder(TransformerDecoder):
         Returns
         -------
         output : torch.Tensor
-            [B, U, E]
+            [B, U, E], U that of the longest row.
         self_attns : list
             One None a layer.
         multihead_attns : list
@@ -215,6 +220,13 @@ class LaCTTransformerDecoder(TransformerDecoder):
         state : LaCTDecoderState
             Only if a state was given.
         """
+        lengths = torch.full((len(tgt),), tgt.shape[1], device=tgt.device)
+        if tgt_key_padding_mask is not None:
+            lengths = mask_lengths(~tgt_key_padding_mask)
+            # No column of padding alone: a state's answers have none.
+            tgt = zero_padding(tgt, ~tgt_key_padding_mask)
+            tgt = tgt[:, : int(lengths.max())]
+            tgt_key_padding_mask = tgt_key_padding_mask[:, : tgt.shape[1]]
         attns, multihead_attns, states = [], [], []
         for i, layer in enumerate(self.layers):
             tgt, attn, multihead_attn, *new = layer(
@@ -230,7 +242,4 @@ class LaCTTransformerDecoder(TransformerDecoder):
         out = self.norm(tgt), attns, multihead_attns
         if state is None:
             return out
-        count = tgt.shape[1]
-        if tgt_key_padding_mask is not None:
-            count = mask_lengths(~tgt_key_padding_mask)
-        return (*out, LaCTDecoderState(states, state.tokens + count))
+        return (*out, LaCTDecoderState(states, state.tokens + lengths))
