@@ -652,6 +652,7 @@ def load_experiment(path, overrides):
         with open(path, encoding="utf-8") as file:
             overrides = {**(mini if small else {}), **given}
             hparams = load_hyperpyyaml(file, overrides)
+            hparams["overrides"] = overrides
     except (TypeError, KeyError) as error:
         raise ValueError(f"{path}: {error}") from error
     steps, warmup = hparams["number_of_steps"], hparams["warmup_steps"]
@@ -749,7 +750,7 @@ def main(arguments):
     sb.create_experiment_directory(
         experiment_directory=hparams["output_folder"],
         hyperparams_to_save=path,
-        overrides=overrides,
+        overrides=hparams["overrides"],  # mini.yaml's among them
     )
     check_sizes(hparams)
     if "pretrainer" in hparams:
