@@ -74,7 +74,8 @@ def test_encoders_have_equal_sizes(tmp_path, small):
             "Transformer",
         )
         for path in YAMLS
-        if "raw" not in path.stem
+        # wav2vec2: sizes are the pretrained encoder's; see test_pretrained.py
+        if "raw" not in path.stem and "wav2vec2" not in path.stem
     }
     for name, size in sizes.items():
         kind = name.split("_")[-1]

@@ -1,0 +1,85 @@
+"""Fixtures for unit and integration tests.
+
+Authors
+* speechbrain_lact contributors 2026
+"""
+
+import functools
+
+import pytest
+import torch
+
+from recipes.MiniSpeech.mini_speech_prepare import prepare_mini_speech
+
+CONVOLUTIONS = {
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 48,
+    "conv_dim": [16] * 7,
+    "num_conv_pos_embeddings": 16,
+    "num_conv_pos_embedding_groups": 2,
+    "hidden_dropout": 0.3,
+}
+WHISPER = {
+    "d_model": 32,
+    "encoder_layers": 1,
+    "decoder_layers": 1,
+    "encoder_attention_heads": 2,
+    "decoder_attention_heads": 2,
+    "encoder_ffn_dim": 48,
+    "decoder_ffn_dim": 48,
+    "num_mel_bins": 8,
+    "vocab_size": 10,
+    "bos_token_id": 1,
+    "eos_token_id": 1,
+    "pad_token_id": 0,
+    "decoder_start_token_id": 1,
+}
+
+
+@pytest.fixture(scope="session")
+def corpus(tmp_path_factory):
+    """Four voices of training, one of dev, two of test; three sentences."""
+    folder = tmp_path_factory.mktemp("corpus") / "MiniSpeech"
+    prepare_mini_speech(
+        folder,
+        train_voices=4,
+        dev_voices=1,
+        test_voices=2,
+        train_chapters=1,
+        test_chapters=1,
+        utterances=3,
+    )
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_host(tmp_path_factory):
+    """Makes the folder of an untrained pretrained encoder, 32 wide."""
+
+    @functools.cache
+    def make(kind, norm="layer", seed=0, **options):
+        import transformers
+
+        torch.manual_seed(seed)
+        if kind == "whisper":
+            config = transformers.WhisperConfig(**WHISPER)
+            extractor = transformers.WhisperFeatureExtractor(feature_size=8)
+        else:
+            config = transformers.AutoConfig.for_model(
+                kind,
+                feat_extract_norm=norm,
+                do_stable_layer_norm=norm == "layer",
+                **CONVOLUTIONS,
+                **options,
+            )
+            extractor = transformers.Wav2Vec2FeatureExtractor(
+                do_normalize=norm == "layer"
+            )
+        folder = tmp_path_factory.mktemp(f"{kind}-{norm}")
+        transformers.AutoModel.from_config(config).save_pretrained(folder)
+        extractor.save_pretrained(folder)
+        return str(folder)
+
+    return make
