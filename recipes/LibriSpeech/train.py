@@ -615,8 +615,6 @@ def load_experiment(path, overrides):
         The experiment.
     csvs : dict
         As `prepare_data`.
-    overrides : dict
-        What was laid over the YAML.
     """
     try:
         given = dict(YAML().load(overrides) or {}) if overrides else {}
@@ -665,7 +663,7 @@ def load_experiment(path, overrides):
         raise ValueError(
             f"test_memory: {', '.join(MEMORIES)}, not {', '.join(unknown)}"
         )
-    return hparams, csvs, overrides
+    return hparams, csvs
 
 
 def check_sizes(hparams):
@@ -746,7 +744,7 @@ def main(arguments):
     began = time.time()
     path, run_opts, overrides = sb.parse_arguments(arguments)
     sb.utils.distributed.ddp_init_group(run_opts)
-    hparams, csvs, overrides = load_experiment(path, overrides)
+    hparams, csvs = load_experiment(path, overrides)
     sb.create_experiment_directory(
         experiment_directory=hparams["output_folder"],
         hyperparams_to_save=path,
