@@ -18,12 +18,12 @@ from ruamel.yaml import YAML
 from safetensors import SafetensorError
 from safetensors.torch import load_model, save_model
 
+from speechbrain.processing.features import InputNormalization
 from speechbrain.utils.parameter_transfer import Pretrainer
 
 # Entries of a recipe's YAML that a trained model needs.
-PARTS = ("compute_features", "normalize", "CNN", "Transformer")
-TRAINED = ("CNN", "Transformer", "ctc_lin", "seq_lin")
-HEADS = ("ctc_lin", "seq_lin", "ctc_scorer", "test_search")
+PARTS = ("compute_features", "normalize", "CNN", "Transformer", "ctc_lin")
+DECODER_PARTS = ("seq_lin", "ctc_scorer", "test_search")
 
 FILES = {
     "model": "model.safetensors",
@@ -37,14 +37,10 @@ audio_normalizer: !new:speechbrain.dataio.preprocess.AudioNormalizer
 
 tokenizer: !new:sentencepiece.SentencePieceProcessor
 
-model: !new:torch.nn.ModuleList
-  - [{model}]
-
 pretrainer: !new:speechbrain_lact.inference.export.FolderPretrainer
   loadables:
     model: !ref <model>
-    normalizer: !ref <normalize>
-    tokenizer: !ref <tokenizer>
+    tokenizer: !ref <tokenizer>{normalizer}
 
 encoder: !new:speechbrain_lact.inference.export.Encoder
   compute_features: !ref <compute_features>
@@ -133,7 +129,7 @@ class FolderPretrainer(Pretrainer):
     Arguments
     ---------
     loadables : dict
-        `model`, `normalizer` and `tokenizer`.
+        `model`, `tokenizer`, `normalizer`.
     """
 
     def __init__(self, loadables):
@@ -143,8 +139,8 @@ class FolderPretrainer(Pretrainer):
 
     def collect_files(self, default_source=None, **kwargs):
         """As SpeechBrain's, with the names that the files have."""
-        for name, file in FILES.items():
-            self.paths[name] = f"{default_source}/{file}"
+        for name in self.loadables:
+            self.paths[name] = f"{default_source}/{FILES[name]}"
         return super().collect_files(default_source, **kwargs)
 
 
@@ -180,16 +176,20 @@ def write_model(folder, experiment, hparams, tokenizer):
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     size = tokenizer.sp.vocab_size()
-    text = inference_yaml(Path(experiment).read_text(), size)
+    # A pretrained encoder needs no statistics.
+    normalize = hparams["normalize"]
+    counted = isinstance(normalize, InputNormalization)
+    text = inference_yaml(Path(experiment).read_text(), size, counted)
     save_model(hparams["model"], str(folder / FILES["model"]))
-    hparams["normalize"]._save(folder / FILES["normalizer"])
+    if counted:
+        normalize._save(folder / FILES["normalizer"])
     shutil.copy(
         f"{tokenizer.prefix_model_file}.model", folder / FILES["tokenizer"]
     )
     (folder / "hyperparams.yaml").write_text(text)
 
 
-def inference_yaml(experiment, vocabulary):
+def inference_yaml(experiment, vocabulary, normalizer=True):
     """The YAML of a trained model.
 
     Arguments
@@ -198,6 +198,8 @@ def inference_yaml(experiment, vocabulary):
         The run's YAML, all values in it.
     vocabulary : int
         Number of tokens.
+    normalizer : bool
+        Whether there are statistics of the features.
 
     Returns
     -------
@@ -205,8 +207,8 @@ def inference_yaml(experiment, vocabulary):
     """
     yaml = YAML()
     settings = yaml.load(experiment)
-    heads = [name for name in HEADS if name in settings]
-    kept = {name: settings[name] for name in (*PARTS, *heads)}
+    names = [*PARTS, *DECODER_PARTS, "model"]
+    kept = {name: settings[name] for name in names if name in settings}
     stream = io.StringIO()
     yaml.dump(kept, stream)
     text = re.sub(
@@ -215,10 +217,9 @@ def inference_yaml(experiment, vocabulary):
         stream.getvalue(),
         flags=re.MULTILINE,
     )
-    trained = [name for name in TRAINED if name in kept]
     text += COMMON.format(
         rate=settings["sample_rate"],
-        model=", ".join(f"!ref <{name}>" for name in trained),
+        normalizer="\n    normalizer: !ref <normalize>" if normalizer else "",
     )
     if "seq_lin" in kept:
         return text + DECODER.format(ctc_weight=settings["ctc_weight_decode"])
