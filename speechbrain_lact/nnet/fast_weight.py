@@ -374,6 +374,7 @@ class _Learner:
         return _where(state.fresh, state.weights, scaled)
 
     def read(self, weights, queries):
+        """What the fast network answers."""
         if self.checkpoint:
             return recompute(
                 fast_weight_apply,
@@ -435,6 +436,7 @@ class _Learner:
         )
 
     def propose(self, *args):
+        """As `update`, recomputed in the backward pass if asked for."""
         if self.checkpoint:
             return recompute(self.update, *args, use_reentrant=False)
         return self.update(*args)
@@ -519,11 +521,13 @@ def _scan(learner, state, frames, lengths, order, final):
         aligned = slide(queries, -before, learned[0].shape[1])
 
     def learn(state, first):
+        """The state after the chunk that begins at `first`."""
         # Beyond the end of a row stand zeros, or its chunk is not learned.
         chunk = [x[:, first : first + size] for x in learned]
         return learner.learn(state, *chunk, (ends - first).clamp(0, size))
 
     def read(state, first):
+        """Answers to the chunk that begins at `first`."""
         begin, end = (max(first + x - offset, 0) for x in (0, size))
         return learner.read(learner.used(state), aligned[:, begin:end])
 
@@ -555,6 +559,7 @@ def _scan(learner, state, frames, lengths, order, final):
     wide = int(rest.max()) if len(rest) else 0
 
     def stay(x):
+        """Frames of the unfinished chunk."""
         if wide == 0:
             return x[:, :0]
         return zero_padding(slide(x, ends, wide), length_mask(rest, wide))

@@ -451,11 +451,12 @@ class LaCT(nn.Module):
         core = torch.promote_types(self.w0.dtype, torch.float32)
 
         def split(y):
-            """Heads into the batch [..., batch * heads, T, width]."""
+            """Heads into the batch [*, batch * heads, T, width]."""
             y = y.unflatten(-1, (heads, -1)).transpose(-2, -3)
             return y.flatten(-4, -3)
 
         def by_head(parameter):
+            """Channels of a parameter, to stand beside those of q and k."""
             return parameter.view(2, 1, heads, 1, -1)
 
         qkv = projected.to(core).unflatten(-1, (3, heads, -1))

@@ -14,8 +14,6 @@ import os
 from dataclasses import dataclass
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
 STATE_VERSION = 1
 
@@ -94,6 +92,7 @@ class State:
         """
 
         def visit(value):
+            """Tensors within states within lists."""
             if isinstance(value, torch.Tensor):
                 return function(value)
             if isinstance(value, State):
@@ -146,8 +145,8 @@ class State:
         """
 
         def clear(tensor):
+            """A row at the start is all zeros, and its flags are all True."""
             where = rows.to(tensor.device).view(-1, *[1] * (tensor.ndim - 1))
-            # A row at the start is all zeros, and its flags are all True.
             return tensor.masked_fill(where, tensor.dtype == torch.bool)
 
         return self.map(clear)
@@ -199,6 +198,9 @@ class State:
         config : dict
             What the state belongs to (sizes and options of the module).
         """
+        # Only here and in `load`: SpeechBrain does not depend on it.
+        from safetensors.torch import save_file
+
         metadata = {
             "format": type(self).__name__,
             "version": str(STATE_VERSION),
@@ -240,6 +242,8 @@ class State:
             If the file is no state, is damaged, or is of another version or
             configuration.
         """
+        from safetensors import SafetensorError, safe_open
+
         try:
             with safe_open(path, "pt", device=str(device)) as file:
                 metadata = file.metadata() or {}
@@ -500,7 +504,7 @@ class Waiting(State):
 
     @classmethod
     def empty(cls, x):
-        """No frames, shaped like `x` [B, T, ...]."""
+        """No frames, shaped like `x` [B, T, *]."""
         return cls(
             x.new_zeros(x.shape[0], 0, *x.shape[2:]),
             torch.zeros(x.shape[0], dtype=torch.long, device=x.device),
