@@ -43,7 +43,7 @@ from speechbrain_lact.lobes.models.transformer.TransformerASR import (
 )
 from speechbrain_lact.nnet.fast_weight import FastWeightState, fast_weight_scan
 from speechbrain_lact.nnet.lact import LaCT, LaCTState
-from speechbrain_lact.nnet.state import State, length_mask, nested
+from speechbrain_lact.nnet.state import State, Waiting, length_mask, nested
 
 FIFTY = settings(max_examples=50, deadline=None, derandomize=True)
 FEW = settings(max_examples=8, deadline=None, derandomize=True)
@@ -116,10 +116,7 @@ EXEMPT = {
     (None, "decoder", "chunks"): "a decoder is causal",
     (None, "decoder", "utterance"): "a decoder is causal",
     (None, "decoder", "offline"): "a decoder is causal",
-    ("step", "wave", None): "pieces start from feature frames: `whole`",
-    ("split", "wave", None): "pieces start from feature frames: `whole`",
-    ("rows", "wave", None): "Fbank has no state: `whole`",
-    ("save", "wave", None): "Fbank has no state: `whole`",
+    ("step", "wave", None): "a step is more than a frame: `split`",
     ("causal", "wave", None): "a window of the STFT is centred: `whole`",
     ("host", "wave", None): "same layers as `whole`",
 }
@@ -154,6 +151,14 @@ class WholeState(State):
 
     front: FrontEndState = nested(FrontEndState)
     encoder: LaCTEncoderState = nested(LaCTEncoderState)
+
+
+@dataclass
+class WaveState(State):
+    """State of the features, and what follows."""
+
+    fbank: Waiting = nested(Waiting)
+    whole: WholeState = nested(WholeState)
 
 
 class Subject(nn.Module):
@@ -377,6 +382,8 @@ class Whole(Subject):
 class Wave(Whole):
     """Features as well; lengths are samples."""
 
+    stride, state_class = 20, WaveState
+
     def __init__(self, layout, chunk, **lact):
         super().__init__(layout, chunk, **lact)
         self.fbank = Fbank(
@@ -385,6 +392,7 @@ class Wave(Whole):
             win_length=25,
             n_fft=32,
             n_mels=self.width,
+            top_db=None,
         )
 
     def _apply(self, function, recurse=True):
@@ -392,19 +400,32 @@ class Wave(Whole):
         filters = self.fbank.compute_fbanks
         for name in ("f_central", "band", "all_freqs_mat"):
             setattr(filters, name, function(getattr(filters, name)))
+        stft = self.fbank.compute_STFT
+        stft.window = function(stft.window)
         return super()._apply(function, recurse)
 
     def inputs(self, rows, time, generator):
         return torch.randn(rows, time, generator=generator)
 
     def times(self, frames, seed):
-        return (frames * self.stride - 1) * 10 - seed % 20
+        return frames * self.stride - 10 - seed % self.stride
+
+    def initial_state(self, batch):
+        return WaveState(
+            self.fbank.initial_state(batch), super().initial_state(batch)
+        )
 
     def forward(self, x, lengths, state=None, final=True):
         # SpeechBrain's batches hold fractions in float32.
-        x, fractions = self.fbank(x, (lengths / x.shape[1]).float())
+        fractions = (lengths / max(x.shape[1], 1)).float()
+        if state is None:
+            x, fractions = self.fbank(x, fractions)
+            count = (fractions * x.shape[1]).round().long()
+            return super().forward(x / 20, count)
+        x, fractions, fbank = self.fbank(x, fractions, state.fbank, final)
         count = (fractions * x.shape[1]).round().long()
-        return super().forward(x / 20, count)
+        out, count, whole = super().forward(x / 20, count, state.whole, final)
+        return out, count, WaveState(fbank, whole)
 
 
 class Decoder(Subject):
@@ -932,9 +953,7 @@ REFUSED = [
     (kind, layout)
     for kind in KINDS
     for layout in LAYOUTS
-    if kind != "wave"
-    and not exempt("save", kind, layout)
-    and exempt("split", kind, layout)
+    if not exempt("save", kind, layout) and exempt("split", kind, layout)
 ]
 
 
