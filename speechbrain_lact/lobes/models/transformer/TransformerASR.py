@@ -179,7 +179,6 @@ class TransformerASR(parent.TransformerASR):
         super().__init__(**{**options, **small})
         self.has_lact = True
         self.adds_positions = lact_host == "regularMHA"
-        self.places_memory = lact_host is None
         if self.adds_positions and self.positional_encoding_type is None:
             raise ValueError("lact_host: regularMHA needs positional_encoding")
         lact = {name[len("lact_") :]: value for name, value in given.items()}
@@ -349,7 +348,7 @@ class TransformerASR(parent.TransformerASR):
             mask = self._mask(wav_len, encoded.shape[1])
         decoded, _, _ = self.decoder(
             tgt=self._embed(tgt),
-            memory=self._place(encoded),
+            memory=encoded,
             memory_key_padding_mask=None if mask is None else ~mask,
             **self._target_masks(tgt, pad_idx),
         )
@@ -392,7 +391,7 @@ class TransformerASR(parent.TransformerASR):
             options["memory_key_padding_mask"] = ~real
         start = None if state is None else state.tokens
         out, _, attention, *rest = self.decoder(
-            self._embed(tgt, start), self._place(encoder_out), **options
+            self._embed(tgt, start), encoder_out, **options
         )
         return (out, attention[-1], *rest)
 
@@ -407,22 +406,6 @@ class TransformerASR(parent.TransformerASR):
                 f"{int(places.max()) + 1} tokens: max_length is {len(table)}"
             )
         return self.custom_tgt_module(tgt) + table[places]
-
-    def _place(self, encoded):
-        """Encoder output as the decoder reads it, with positions [B, T, E].
-
-        Those of LaCT are relative and near: nothing else would tell apart
-        two places of an utterance that sound alike.
-        """
-        if not self.places_memory:
-            return encoded
-        table = self.positional_encoding_decoder.pe
-        if encoded.shape[1] > table.shape[1]:
-            raise ValueError(
-                f"{encoded.shape[1]} frames for the decoder: max_length is "
-                f"{table.shape[1]}"
-            )
-        return encoded + table[:, : encoded.shape[1]]
 
     def _target_masks(self, tgt, pad_idx):
         """Masks of the decoder's self-attention, of the kind it takes."""
