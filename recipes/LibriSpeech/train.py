@@ -48,6 +48,7 @@ from speechbrain_lact.processing.sessions import (
 HERE = Path(__file__).resolve().parent
 MINI = HERE.parents[1] / "hparams" / "mini.yaml"
 MINI_HOURS = 20
+NEVER = -1e4  # a bias with which nothing is chosen
 MEMORIES = ("carried", "reset", "other", "frozen", "none")
 
 logger = get_logger(__name__)
@@ -168,9 +169,7 @@ class ASR(sb.Brain):
     def decode(self, log_probs, encoded, lengths, stage):
         """Words of each row: CTC greedy while training."""
         searching = stage == sb.Stage.TEST and self.searcher is not None
-        # Outputs beyond the tokens were never trained.
-        size = self.tokenizer.sp.vocab_size()
-        log_probs = log_probs[..., :size]
+        log_probs = log_probs[..., : self.tokenizer.sp.vocab_size()]
         if searching and not self.has_decoder:
             beams = self.searcher(log_probs, lengths)
             return [beam[0].text.split() for beam in beams]
@@ -180,10 +179,7 @@ class ASR(sb.Brain):
             tokens = sb.decoders.ctc_greedy_decode(
                 log_probs, lengths, blank_id=self.hparams.blank_index
             )
-        return [
-            self.tokenizer.sp.decode_ids([t for t in row if t < size]).split()
-            for row in tokens
-        ]
+        return [self.tokenizer.sp.decode_ids(row).split() for row in tokens]
 
     def on_stage_start(self, stage, epoch):
         """Empty metrics; sessions begin anew unless resumed midway."""
@@ -271,6 +267,11 @@ class ASR(sb.Brain):
             checkpoints, recoverable_name="model"
         )
         self.hparams.model.load_state_dict(average)
+        # Outputs beyond the tokens were never trained: none is said.
+        for name in ("ctc_lin", "seq_lin"):
+            if hasattr(self.hparams, name):
+                bias = getattr(self.hparams, name).w.bias.data
+                bias[self.tokenizer.sp.vocab_size() :] = NEVER
 
     def test(self, name, data, loader_kwargs):
         """Scores a test set under each kind of memory.

@@ -50,7 +50,6 @@ encoder: !new:speechbrain_lact.inference.export.Encoder
 """
 
 CTC = """  head: !ref <ctc_lin>
-  vocabulary: {vocabulary}
 
 decoding_function: !name:speechbrain.decoders.ctc_greedy_decode
   blank_id: {blank}
@@ -79,8 +78,6 @@ class Encoder(torch.nn.Module):
         The parts of the recipe.
     head : torch.nn.Module, optional
         The output layer of CTC.
-    vocabulary : int, optional
-        Number of outputs that are tokens; the others were never trained.
     """
 
     def __init__(
@@ -90,12 +87,11 @@ class Encoder(torch.nn.Module):
         cnn,
         transformer,
         head=None,
-        vocabulary=None,
     ):
         super().__init__()
         self.compute_features, self.normalize = compute_features, normalize
         self.cnn, self.transformer = cnn, transformer
-        self.head, self.vocabulary = head, vocabulary
+        self.head = head
 
     def forward(self, wavs, wav_lens=None):
         """Encodes whole utterances.
@@ -110,7 +106,7 @@ class Encoder(torch.nn.Module):
         Returns
         -------
         torch.Tensor
-            [B, T, d_model], or log-probabilities [B, T, vocabulary].
+            [B, T, d_model], or log-probabilities [B, T, tokens].
         """
         if wav_lens is None:
             wav_lens = torch.ones(len(wavs), device=wavs.device)
@@ -120,7 +116,7 @@ class Encoder(torch.nn.Module):
         out = self.transformer.encode(src, lengths)
         if self.head is None:
             return out
-        return self.head(out)[..., : self.vocabulary].log_softmax(-1)
+        return self.head(out).log_softmax(-1)
 
 
 class FolderPretrainer(Pretrainer):
@@ -175,11 +171,10 @@ def write_model(folder, experiment, hparams, tokenizer):
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    size = tokenizer.sp.vocab_size()
     # A pretrained encoder needs no statistics.
     normalize = hparams["normalize"]
     counted = isinstance(normalize, InputNormalization)
-    text = inference_yaml(Path(experiment).read_text(), size, counted)
+    text = inference_yaml(Path(experiment).read_text(), counted)
     save_model(hparams["model"], str(folder / FILES["model"]))
     if counted:
         normalize._save(folder / FILES["normalizer"])
@@ -189,15 +184,13 @@ def write_model(folder, experiment, hparams, tokenizer):
     (folder / "hyperparams.yaml").write_text(text)
 
 
-def inference_yaml(experiment, vocabulary, normalizer=True):
+def inference_yaml(experiment, normalizer=True):
     """The YAML of a trained model.
 
     Arguments
     ---------
     experiment : str
         The run's YAML, all values in it.
-    vocabulary : int
-        Number of tokens.
     normalizer : bool
         Whether there are statistics of the features.
 
@@ -223,6 +216,4 @@ def inference_yaml(experiment, vocabulary, normalizer=True):
     )
     if "seq_lin" in kept:
         return text + DECODER.format(ctc_weight=settings["ctc_weight_decode"])
-    return text + CTC.format(
-        vocabulary=vocabulary, blank=settings["blank_index"]
-    )
+    return text + CTC.format(blank=settings["blank_index"])

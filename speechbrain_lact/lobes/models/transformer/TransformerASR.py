@@ -225,7 +225,7 @@ class TransformerASR(parent.TransformerASR):
         options = dict(bound.arguments)
         options.pop("self")
         ignored = sorted(given & {"positional_encoding", "max_length"})
-        used = options["num_decoder_layers"] > 0 or host == "regularMHA"
+        used = options["num_decoder_layers"] > 0 or host is not None
         if ignored and not used:
             raise ValueError(
                 f"{', '.join(ignored)}: ignored with attention_type: LaCT and "
