@@ -15,6 +15,7 @@ Authors
 import json
 import logging
 import math
+import random
 import re
 import resource
 import sys
@@ -102,7 +103,7 @@ class ASR(sb.Brain):
             feats, lengths = self.hparams.feature_augment(feats, lengths)
         src, lengths = self.modules.CNN(feats, lengths)
         tokens = batch.tokens_bos[0] if self.has_decoder else None
-        encoded, decoded = self.encode(src, tokens, lengths, batch, train)
+        encoded, decoded = self.encode(src, tokens, lengths, batch, stage)
         log_probs = self.modules.ctc_lin(encoded).float().log_softmax(-1)
         if self.has_decoder:
             decoded = self.modules.seq_lin(decoded).float().log_softmax(-1)
@@ -110,24 +111,29 @@ class ASR(sb.Brain):
         self.audio += float(batch.duration.sum())
         return log_probs, lengths, encoded, decoded
 
-    def encode(self, src, tokens, lengths, batch, train):
+    def encode(self, src, tokens, lengths, batch, stage):
         """Outputs of encoder and decoder under the kind of memory tried."""
-        encoder = self.modules.Transformer
+        encoder, options = self.modules.Transformer, {"wav_len": lengths}
+        sampler = getattr(self.hparams, "dynchunktrain_config_sampler", None)
+        if sampler is not None:
+            options["dynchunktrain_config"] = sampler(stage)
         if self.memory == "none":
-            return encoder(src, tokens, wav_len=lengths)
+            return encoder(src, tokens, **options)
         place = batch.session, [int(p) for p in batch.position]
         if self.memory in ("reset", "frozen"):
             state = self.states.module.initial_state(len(src))
         else:
-            chance = self.hparams.reset_probability if train else 0.0
+            chance = 0.0
+            if stage == sb.Stage.TRAIN:
+                chance = self.hparams.reset_probability
             state = self.states.start(*place, reset_probability=chance)
-        *outputs, after = encoder(src, tokens, wav_len=lengths, state=state)
+        *outputs, after = encoder(src, tokens, state=state, **options)
         self.updates += (after.updates - state.updates).tolist()
         self.skipped += int((after.skipped - state.skipped).sum())
         self.states.keep(*place, after)
         if self.memory == "other":
             state = self.other_voices(batch.spk_id, state)
-            *outputs, _ = encoder(src, tokens, wav_len=lengths, state=state)
+            *outputs, _ = encoder(src, tokens, state=state, **options)
         return outputs
 
     def other_voices(self, speakers, state):
@@ -235,9 +241,10 @@ class ASR(sb.Brain):
     def check_updates(self, updates):
         """A memory that never updates is a static network."""
         if updates < 1:
+            size = _lact_modules(self.modules)[0].chunk_size
             raise ValueError(
                 f"the fast weights made {updates:.2f} updates a sequence: "
-                f"lower lact_chunk_size ({self.hparams.lact_chunk_size})"
+                f"lower lact_chunk_size ({size})"
             )
 
     def save_history(self):
@@ -400,14 +407,60 @@ def read_audio(path, sample_rate):
     return audio
 
 
-def make_dataset(path, hparams, tokenizer):
-    """Utterances of a CSV with their audio and tokens."""
-    data = DynamicItemDataset.from_csv(path)
+def join_utterances(rows, most, seed):
+    """Consecutive utterances of a session as one, 1 to `most` at a time.
+
+    Arguments
+    ---------
+    rows : dict
+        Rows of a CSV.
+    most : int
+        How many at most; how many is drawn for each.
+    seed : int
+        Seed of the draws.
+
+    Returns
+    -------
+    dict
+        Rows whose `wav` is one path a line.
+    """
+    draw, joined, last, room = random.Random(seed), {}, None, 0
+    order = sorted(
+        rows, key=lambda i: (rows[i]["session"], int(rows[i]["position"]))
+    )
+    for key in order:
+        row = rows[key]
+        if room == 0 or last["session"] != row["session"]:
+            last, room = {**row}, draw.randint(1, most)
+            joined[key] = last
+        else:
+            for name, glue in (("wav", "\n"), ("wrd", " ")):
+                last[name] += glue + row[name]
+            seconds = float(last["duration"]) + float(row["duration"])
+            last["duration"] = str(seconds)
+        room -= 1
+    places = {}
+    for row in joined.values():
+        row["position"] = places.setdefault(row["session"], 0)
+        places[row["session"]] += 1
+    return joined
+
+
+def make_dataset(path, hparams, tokenizer, most=1):
+    """Utterances of a CSV with their audio and tokens, up to `most` joined."""
+    rows = sb.dataio.dataio.load_data_csv(path)
+    if most > 1:
+        rows = join_utterances(rows, most, hparams["seed"])
+    data = DynamicItemDataset(rows)
 
     @sb.utils.data_pipeline.takes("wav")
     @sb.utils.data_pipeline.provides("sig")
     def audio(wav):
-        return read_audio(wav, hparams["sample_rate"])
+        rate = hparams["sample_rate"]
+        parts = [read_audio(path, rate) for path in wav.split("\n")]
+        if any(part is None for part in parts):
+            return None
+        return torch.cat(parts)
 
     @sb.utils.data_pipeline.takes("wrd")
     @sb.utils.data_pipeline.provides("tokens", "tokens_bos", "tokens_eos")
@@ -776,10 +829,9 @@ def main(arguments):
         checkpointer=hparams["checkpointer"],
     )
     brain.prepare(tokenizer)
-    train, valid = (
-        make_dataset(csv, hparams, tokenizer)
-        for csv in (csvs["train"], csvs["valid"][0])
-    )
+    most = hparams.get("join_utterances", 1)
+    train = make_dataset(csvs["train"], hparams, tokenizer, most)
+    valid = make_dataset(csvs["valid"][0], hparams, tokenizer)
     loader = session_loader(train, hparams["batch_size"], hparams, brain)
     sampler = loader["batch_sampler"]
     brain.train_sampler = sampler

@@ -62,6 +62,8 @@ class FastWeightState(State):
     """Row norms of the weights the state began with [N, 2h + d]."""
     fresh: torch.Tensor = None
     """True where nothing has been learned yet [N]."""
+    learning: torch.Tensor = None
+    """False where the memory is only read: chunks pass without update [N]."""
     steps: torch.Tensor = None
     """Number of updates made [N]."""
     skipped: torch.Tensor = None
@@ -99,13 +101,15 @@ class FastWeightState(State):
         zeros = like.new_zeros
         weights = zeros(rows, 3, hidden, width)
         count = zeros(rows, dtype=torch.long)
+        flag = torch.ones_like(count, dtype=torch.bool)
         frames = zeros(rows, 0, width)
         return cls(
             weights=weights,
             moment=weights,
             square=weights if optimizer == "adam" else None,
             targets=zeros(rows, 2 * hidden + width),
-            fresh=torch.ones_like(count, dtype=torch.bool),
+            fresh=flag,
+            learning=flag,
             steps=count,
             skipped=count,
             keys=frames,
@@ -400,7 +404,9 @@ class _Learner:
         -------
         FastWeightState
         """
-        learned = counts > 0
+        learned = (counts > 0) & state.learning
+        if not bool(learned.any()):
+            return state
         proposal = self.propose(state, keys, values, gates, counts)
         good = self.finite(proposal)
         bad = learned & ~good

@@ -187,9 +187,12 @@ def window_attention(
     if rotary:
         keys, q = rotate(keys, -cached), rotate(q, 0)
 
-    size = window.block or max(left + window.right, LEAST_QUERIES)
+    # A frame of a band is a block of one.
+    unit = window.block or 1
+    size = max(left + window.right, LEAST_QUERIES)
+    size = -(-size // unit) * unit
     blocks = -(-time // size)
-    if blocks == 1 or (window.block is None and blocks <= FEW_BLOCKS):
+    if blocks <= FEW_BLOCKS:
         size, blocks, before, after = time, 1, cached, 0
     else:
         before, after = left, window.right
@@ -205,10 +208,9 @@ def window_attention(
     )
     q = _pad(q, 0, over).view(rows * blocks, size, heads, width)
     allowed = seen.unfold(1, span, size).unsqueeze(2)
-    if window.block is None:
-        places = torch.arange(span, device=q.device) - before
-        steps = places - torch.arange(size, device=q.device)[:, None]
-        allowed = allowed & (steps >= -left) & (steps <= window.right)
+    places = torch.arange(span, device=q.device) - before
+    steps = places // unit - (places[before : before + size] // unit)[:, None]
+    allowed = allowed & (steps >= -window.left) & (steps <= window.right)
     # A padded query sees everything, so that its softmax is not empty.
     nothing = ~length_mask(lengths, blocks * size)
     allowed = allowed | nothing.view(rows, blocks, size, 1)

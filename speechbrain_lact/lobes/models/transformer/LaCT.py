@@ -9,7 +9,7 @@ Authors
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -63,6 +63,30 @@ class LaCTEncoderState(State):
     """Number of output frames of the call that made this state [B]."""
     frames: torch.Tensor = None
     """Number of output frames since the start [B]."""
+
+    def learn(self, rows):
+        """Says which rows learn from now on; the others only read.
+
+        Arguments
+        ---------
+        rows : torch.Tensor
+            Boolean [B].
+
+        Returns
+        -------
+        LaCTEncoderState
+        """
+
+        def visit(layer):
+            """The flag of every head of a layer."""
+            fast = layer.mixer.fast
+            if fast is None:
+                return layer
+            flags = rows[:, None].expand_as(fast.learning)
+            fast = replace(fast, learning=flags)
+            return replace(layer, mixer=replace(layer.mixer, fast=fast))
+
+        return replace(self, layers=[visit(layer) for layer in self.layers])
 
     @property
     def updates(self):

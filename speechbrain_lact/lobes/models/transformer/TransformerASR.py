@@ -308,7 +308,14 @@ class TransformerASR(parent.TransformerASR):
         return (out, *rest) if rest else out
 
     def forward(
-        self, src, tgt, wav_len=None, pad_idx=0, state=None, final=True
+        self,
+        src,
+        tgt,
+        wav_len=None,
+        pad_idx=0,
+        state=None,
+        final=True,
+        dynchunktrain_config=None,
     ):
         """Encoder and, if there are targets, decoder.
 
@@ -326,6 +333,8 @@ class TransformerASR(parent.TransformerASR):
             Where to go on.
         final : bool
             Whether the sequence ends with this input; with `state` alone.
+        dynchunktrain_config : DynChunkTrainConfig, optional
+            Dynamic chunks.
 
         Returns
         -------
@@ -335,8 +344,15 @@ class TransformerASR(parent.TransformerASR):
             the state comes last if one was given.
         """
         if not self.has_lact:
-            return super().forward(src, tgt, wav_len, pad_idx)
-        outputs = self._encode(src, wav_len, None, state, final)
+            if dynchunktrain_config is None:
+                return super().forward(src, tgt, wav_len, pad_idx)
+            if tgt is not None:
+                raise ValueError(
+                    "SpeechBrain's decoder takes no dynamic chunks"
+                )
+            config = dynchunktrain_config
+            return self.encode(src, wav_len, pad_idx, config), None
+        outputs = self._encode(src, wav_len, dynchunktrain_config, state, final)
         if tgt is None:
             return outputs
         encoded, _, *rest = outputs
