@@ -11,6 +11,7 @@ Authors
 import io
 import re
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -20,6 +21,9 @@ from safetensors.torch import load_model, save_model
 
 from speechbrain.processing.features import InputNormalization
 from speechbrain.utils.parameter_transfer import Pretrainer
+from speechbrain_lact.lobes.models.convolution import FrontEndState
+from speechbrain_lact.lobes.models.transformer.LaCT import LaCTEncoderState
+from speechbrain_lact.nnet.state import State, Waiting, nested
 
 # Entries of a recipe's YAML that a trained model needs.
 PARTS = ("compute_features", "normalize", "CNN", "Transformer", "ctc_lin")
@@ -49,6 +53,11 @@ encoder: !new:speechbrain_lact.inference.export.Encoder
   transformer: !ref <Transformer>
 """
 
+BLOCKS = """  dynchunktrain_config: !new:speechbrain.utils.dynamic_chunk_training.DynChunkTrainConfig
+    chunk_size: {block}
+    left_context_size: {left}
+"""
+
 CTC = """  head: !ref <ctc_lin>
 
 decoding_function: !name:speechbrain.decoders.ctc_greedy_decode
@@ -69,6 +78,18 @@ modules:
 """
 
 
+@dataclass
+class PipelineState(State):
+    """What a model carries from waveforms to encoder output."""
+
+    features: Waiting = nested(Waiting)
+    """Samples that frames to come will see."""
+    front: FrontEndState = nested(FrontEndState)
+    """Feature frames of the front end."""
+    encoder: LaCTEncoderState = nested(LaCTEncoderState)
+    """Memory and windows."""
+
+
 class Encoder(torch.nn.Module):
     """From waveforms to encoder output, or to log-probabilities of CTC.
 
@@ -78,6 +99,8 @@ class Encoder(torch.nn.Module):
         The parts of the recipe.
     head : torch.nn.Module, optional
         The output layer of CTC.
+    dynchunktrain_config : DynChunkTrainConfig, optional
+        Blocks of frames, for a model that streams.
     """
 
     def __init__(
@@ -87,14 +110,47 @@ class Encoder(torch.nn.Module):
         cnn,
         transformer,
         head=None,
+        dynchunktrain_config=None,
     ):
         super().__init__()
         self.compute_features, self.normalize = compute_features, normalize
         self.cnn, self.transformer = cnn, transformer
         self.head = head
+        self.dynchunktrain_config = dynchunktrain_config
 
-    def forward(self, wavs, wav_lens=None):
-        """Encodes whole utterances.
+    @property
+    def streams(self):
+        """Whether a recording may come in pieces."""
+        causal = getattr(self.transformer, "causal", False)
+        return bool(causal) or self.dynchunktrain_config is not None
+
+    def initial_state(self, batch):
+        """State of rows that have heard nothing.
+
+        Arguments
+        ---------
+        batch : int
+            Number of rows.
+
+        Returns
+        -------
+        PipelineState
+        """
+        if not getattr(self.transformer, "has_lact", False):
+            raise ValueError("a model without LaCT has no memory to carry")
+        if not self.streams:
+            encoder = self.transformer.initial_state(batch)
+            return PipelineState(encoder=encoder)
+        if getattr(self.normalize, "norm_type", "global") != "global":
+            raise ValueError("a model that streams needs normalization: global")
+        return PipelineState(
+            self.compute_features.initial_state(batch),
+            self.cnn.initial_state(batch),
+            self.transformer.initial_state(batch),
+        )
+
+    def forward(self, wavs, wav_lens=None, state=None, final=True):
+        """Encodes utterances, or pieces of them.
 
         Arguments
         ---------
@@ -102,21 +158,52 @@ class Encoder(torch.nn.Module):
             [B, S]
         wav_lens : torch.Tensor, optional
             Length of each row over S [B].
+        state : PipelineState, optional
+            Where to go on.
+        final : bool
+            Whether the recordings end with these samples; with `state` alone.
+            A model that does not stream takes whole ones.
 
         Returns
         -------
-        torch.Tensor
-            [B, T, d_model], or log-probabilities [B, T, tokens].
+        out : torch.Tensor
+            [B, T, d_model], or log-probabilities [B, T, tokens]. With a
+            state, the frames that could be answered, `state.encoder.lengths`
+            of them.
+        state : PipelineState
+            Only if a state was given.
         """
         if wav_lens is None:
             wav_lens = torch.ones(len(wavs), device=wavs.device)
-        feats, lengths = self.compute_features(wavs, wav_lens)
+        if state is not None and not final and not self.streams:
+            raise ValueError(
+                "this model looks ahead and takes whole recordings; one that "
+                "streams is trained with hparams/lact_streaming_ctc.yaml"
+            )
+        front, inner = [{}, {}], {}
+        if state is not None and self.streams:
+            front = [
+                {"state": part, "final": final}
+                for part in (state.features, state.front)
+            ]
+        feats, lengths, *features = self.compute_features(
+            wavs, wav_lens, **front[0]
+        )
         feats = self.normalize(feats, lengths)
-        src, lengths = self.cnn(feats, lengths)
-        out = self.transformer.encode(src, lengths)
-        if self.head is None:
-            return out
-        return self.head(out).log_softmax(-1)
+        src, lengths, *front = self.cnn(feats, lengths, **front[1])
+        if self.dynchunktrain_config is not None:
+            inner["dynchunktrain_config"] = self.dynchunktrain_config
+        if state is not None:
+            inner.update(state=state.encoder, final=final)
+        out = self.transformer.encode(src, lengths, **inner)
+        if state is not None:
+            out, encoder = out
+            state = PipelineState(*features, *front, encoder)
+            if not self.streams:
+                state = PipelineState(encoder=encoder)
+        if self.head is not None:
+            out = self.head(out).log_softmax(-1)
+        return out if state is None else (out, state)
 
 
 class FolderPretrainer(Pretrainer):
@@ -214,6 +301,10 @@ def inference_yaml(experiment, normalizer=True):
         rate=settings["sample_rate"],
         normalizer="\n    normalizer: !ref <normalize>" if normalizer else "",
     )
+    sampler = settings.get("dynchunktrain_config_sampler")
+    if sampler is not None and sampler["test_block"] is not None:
+        block, left = sampler["test_block"], sampler["left_context"]
+        text += BLOCKS.format(block=block, left=-(-left // block))
     if "seq_lin" in kept:
         return text + DECODER.format(ctc_weight=settings["ctc_weight_decode"])
     return text + CTC.format(blank=settings["blank_index"])

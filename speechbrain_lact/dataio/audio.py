@@ -1,0 +1,155 @@
+"""Recordings read piece by piece: one channel, at the model's rate.
+
+Authors
+* speechbrain_lact contributors 2026
+"""
+
+import numpy as np
+import soundfile
+import soxr
+import torch
+
+# Shortest recording that has a frame of features.
+LEAST_SECONDS = 0.025
+
+
+class AudioFile:
+    """A recording of any length, channels and rate.
+
+    Arguments
+    ---------
+    path : str or Path
+        The file, in a format that libsndfile reads.
+    sample_rate : int
+        Rate of the samples that are handed out, in Hz.
+
+    Raises
+    ------
+    ValueError
+        Here or while reading, naming the file: if it is missing, no audio,
+        cut short, shorter than 25 ms, or has samples that are not finite.
+
+    Example
+    -------
+    >>> path = getfixture("tmpdir") / "tone.wav"
+    >>> soundfile.write(path, np.zeros((8000, 2)), 8000)
+    >>> audio = AudioFile(path, 16000)
+    >>> audio.seconds, sum(len(piece) for piece in audio.pieces(0.3))
+    (1.0, 16000)
+    """
+
+    def __init__(self, path, sample_rate):
+        self.path, self.sample_rate = str(path), sample_rate
+        try:
+            with soundfile.SoundFile(self.path) as file:
+                self.frames, self.rate = file.frames, file.samplerate
+        except (soundfile.LibsndfileError, OSError) as error:
+            raise ValueError(f"{path}: cannot be read: {error}") from error
+        if self.seconds < LEAST_SECONDS:
+            raise ValueError(
+                f"{path}: {self.frames} samples at {self.rate} Hz; at least "
+                f"{LEAST_SECONDS} s are needed"
+            )
+
+    @property
+    def seconds(self):
+        """Length of the recording."""
+        return self.frames / self.rate
+
+    def pieces(self, seconds):
+        """The recording in pieces of so many seconds; the last is shorter.
+
+        Arguments
+        ---------
+        seconds : float
+            Length of a piece.
+
+        Yields
+        ------
+        torch.Tensor
+            Samples [S] between -1 and 1, the mean over the channels.
+        """
+        size = max(round(seconds * self.rate), 1)
+        change = Resampler(self.rate, self.sample_rate)
+        done = 0
+        try:
+            with soundfile.SoundFile(self.path) as file:
+                while done < self.frames:
+                    block = file.read(size, dtype="float32", always_2d=True)
+                    if not len(block):
+                        break
+                    done += len(block)
+                    yield change(mono(block, self.path), done >= self.frames)
+        except (soundfile.LibsndfileError, OSError) as error:
+            raise ValueError(f"{self.path}: cannot be read: {error}") from error
+        if done < self.frames:
+            raise ValueError(
+                f"{self.path}: ends after {done} of {self.frames} samples"
+            )
+
+    def read(self):
+        """All samples [S]."""
+        return torch.cat(list(self.pieces(60.0)))
+
+
+class Resampler:
+    """Changes the rate of a recording that comes in pieces.
+
+    Arguments
+    ---------
+    source, target : int
+        Rates in Hz.
+
+    Example
+    -------
+    >>> change = Resampler(48000, 16000)
+    >>> sum(len(change(np.zeros(4800), last)) for last in (False, True))
+    3200
+    """
+
+    def __init__(self, source, target):
+        self.stream = None
+        if source != target:
+            self.stream = soxr.ResampleStream(
+                source, target, num_channels=1, dtype="float32"
+            )
+
+    def __call__(self, samples, last=False):
+        """The next samples; all that are left if these are the last.
+
+        Arguments
+        ---------
+        samples : numpy.ndarray
+            [S]
+        last : bool
+            Whether the recording ends here.
+
+        Returns
+        -------
+        torch.Tensor
+            [S'], float32.
+        """
+        samples = np.ascontiguousarray(samples, dtype=np.float32)
+        if self.stream is not None:
+            samples = self.stream.resample_chunk(samples, last=last)
+        return torch.from_numpy(samples)
+
+
+def mono(samples, name):
+    """The mean over the channels of samples that must be finite.
+
+    Arguments
+    ---------
+    samples : numpy.ndarray
+        [S, channels]
+    name : str
+        What an error message calls the recording.
+
+    Returns
+    -------
+    numpy.ndarray
+        [S]
+    """
+    if not np.isfinite(samples).all():
+        raise ValueError(f"{name}: has samples that are not finite")
+    return samples.mean(1)

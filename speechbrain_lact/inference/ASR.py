@@ -1,0 +1,655 @@
+"""Speech recognition with a trained LaCT model: files, hours, live streams.
+
+Authors
+* speechbrain_lact contributors 2026
+"""
+
+import hashlib
+import time
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from speechbrain.inference.ASR import EncoderASR
+from speechbrain.utils.data_utils import batch_pad_right
+from speechbrain.utils.logger import get_logger
+from speechbrain_lact.dataio.audio import AudioFile
+from speechbrain_lact.inference.export import PipelineState
+from speechbrain_lact.nnet.state import State, Waiting, nested
+
+logger = get_logger(__name__)
+
+# What a word begins with in sentencepiece.
+SPACE = "\u2581"
+
+# Seconds read at a time from a long recording.
+PIECE = 10.0
+# A model that looks ahead gets a long recording in pieces of so many seconds,
+# cut where it is quietest.
+SHORTEST, LONGEST = 10.0, 20.0
+
+
+@dataclass
+class Word:
+    """A word and when it was said, in seconds from the start."""
+
+    text: str
+    start: float
+    end: float
+
+
+@dataclass
+class Heard:
+    """What a piece of audio added to a transcript."""
+
+    words: list = field(default_factory=list)
+    """Words that are complete."""
+    changing: str = ""
+    """Beginning of the next one, which may still grow."""
+
+    @property
+    def stable(self):
+        """The complete words as text."""
+        return " ".join(word.text for word in self.words)
+
+
+@dataclass
+class SessionState(State):
+    """All that a session carries: a value that can be saved and loaded."""
+
+    pipeline: PipelineState = nested(PipelineState)
+    """Memory, windows and samples."""
+    said: Waiting = nested(Waiting)
+    """Token and frame of what was said of the unfinished word [B, W, 2]."""
+    last: torch.Tensor = None
+    """Token of the last frame [B]."""
+    frames: torch.Tensor = None
+    """Encoder frames so far [B]."""
+
+
+class LaCTASR(EncoderASR):
+    """SpeechBrain's EncoderASR with a memory: it adapts, streams and
+    transcribes recordings of any length.
+
+    The model is a folder written by `recipes/LibriSpeech/train.py` (its
+    `model` folder). One trained with `hparams/lact_streaming_ctc.yaml` streams,
+    and gives the same words in pieces as in one; others take whole utterances.
+
+    Arguments
+    ---------
+    *args, **kwargs
+        As SpeechBrain's EncoderASR.
+
+    Example
+    -------
+    >>> asr = LaCTASR.from_hparams("model", savedir=None)  # doctest: +SKIP
+    >>> asr.transcribe_file("speech.wav")  # doctest: +SKIP
+    >>> for word in asr.transcribe_long("meeting.flac"):  # doctest: +SKIP
+    ...     print(word.start, word.text)
+    """
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.encoder = self.mods.encoder
+        if not hasattr(self.encoder, "initial_state"):
+            raise ValueError(
+                "not a model that recipes/LibriSpeech/train.py has written"
+            )
+        self.sample_rate = self.hparams.audio_normalizer.sample_rate
+        self.blank = self.hparams.decoding_function.keywords["blank_id"]
+        hop = self.encoder.compute_features.get_filter_properties().stride
+        self.frame_seconds = hop * self.encoder.cnn.stride / self.sample_rate
+        self._identity = None
+
+    @property
+    def identity(self):
+        """What tells this model from others, for files of states."""
+        if self._identity is None:
+            digest = hashlib.sha256()
+            for name, value in sorted(self.encoder.state_dict().items()):
+                digest.update(name.encode())
+                digest.update(value.cpu().numpy().tobytes())
+            self._identity = {"model": digest.hexdigest()[:16]}
+        return self._identity
+
+    def load_audio(self, path, savedir=None):
+        """Reads a local recording: one channel, at the model's rate.
+
+        Arguments
+        ---------
+        path : str or Path
+            The file.
+        savedir : None
+            Not used.
+
+        Returns
+        -------
+        torch.Tensor
+            Samples [S].
+        """
+        return AudioFile(path, self.sample_rate).read().to(self.device)
+
+    def initial_state(self, batch=1):
+        """State of sessions that have heard nothing.
+
+        Arguments
+        ---------
+        batch : int
+            Number of rows.
+
+        Returns
+        -------
+        SessionState
+        """
+        nothing = torch.zeros(batch, 0, 2, dtype=torch.long)
+        said = Waiting.empty(nothing)
+        return SessionState(
+            self.encoder.initial_state(batch),
+            said.to(self.device),
+            torch.full_like(said.counts, self.blank).to(self.device),
+            said.counts.to(self.device),
+        )
+
+    def save_state(self, state, path):
+        """Writes a state to a file, whole or not at all.
+
+        Arguments
+        ---------
+        state : SessionState
+            Of a session or from `adapt_to_speaker`.
+        path : str or Path
+            The file.
+        """
+        state.save(str(path), self.identity)
+
+    def load_state(self, path):
+        """Reads what `save_state` has written.
+
+        Arguments
+        ---------
+        path : str or Path
+            The file.
+
+        Returns
+        -------
+        SessionState
+
+        Raises
+        ------
+        ValueError
+            If the file is missing, damaged, or of another model or version.
+        """
+        if not Path(path).is_file():
+            raise ValueError(f"{path}: no such file")
+        return SessionState.load(str(path), self.identity, self.device)
+
+    def encode_batch(self, wavs, wav_lens, state=None):
+        """As SpeechBrain's, from a state.
+
+        Arguments
+        ---------
+        wavs : torch.Tensor
+            [B, S]
+        wav_lens : torch.Tensor
+            Length of each row over S [B].
+        state : SessionState, optional
+            The memory to begin with, one row or B.
+
+        Returns
+        -------
+        torch.Tensor
+            Log-probabilities [B, T, tokens].
+        """
+        if state is None:
+            return super().encode_batch(wavs, wav_lens)
+        wavs, wav_lens = wavs.float().to(self.device), wav_lens.to(self.device)
+        return self.encoder(wavs, wav_lens, state=_rows(state, wavs).pipeline)[
+            0
+        ]
+
+    def transcribe_file(self, path, state=None, **kwargs):
+        """As SpeechBrain's, from a state.
+
+        Arguments
+        ---------
+        path : str or Path
+            The recording.
+        state : SessionState, optional
+            The memory to begin with.
+        **kwargs : dict
+            Arguments of `load_audio`.
+
+        Returns
+        -------
+        str
+        """
+        wav = self.load_audio(path, **kwargs)
+        words, _ = self.transcribe_batch(wav[None], torch.ones(1), state)
+        return str(words[0])
+
+    def transcribe_batch(self, wavs, wav_lens, state=None):
+        """As SpeechBrain's, from a state.
+
+        Arguments
+        ---------
+        wavs : torch.Tensor
+            [B, S]
+        wav_lens : torch.Tensor
+            Length of each row over S [B].
+        state : SessionState, optional
+            The memory to begin with, one row or B.
+
+        Returns
+        -------
+        list of str
+            The words of each row.
+        list
+            The tokens of each row.
+        """
+        with torch.no_grad():
+            log_probs = self.encode_batch(wavs, wav_lens, state)
+        tokens = self.decoding_function(log_probs, wav_lens.to(self.device))
+        if isinstance(tokens[0][0] if tokens[0] else 0, int):
+            return [self.tokenizer.decode_ids(row) for row in tokens], tokens
+        return [row[0].text for row in tokens], tokens
+
+    def transcribe_words(self, wavs, wav_lens, state=None):
+        """Words with their times, of whole recordings.
+
+        Arguments
+        ---------
+        wavs : torch.Tensor
+            [B, S]
+        wav_lens : torch.Tensor
+            Length of each row over S [B].
+        state : SessionState, optional
+            The memory to begin with, one row or B.
+
+        Returns
+        -------
+        words : list of list of Word
+            Of each row.
+        state : SessionState
+            The memory after them.
+        """
+        if state is None:
+            state = self.initial_state(len(wavs))
+        heard, state = self._step(_rows(state, wavs), wavs, wav_lens, True)
+        return [row.words for row in heard], state
+
+    def adapt_to_speaker(self, wav, state=None):
+        """Lets the memory hear a voice.
+
+        Arguments
+        ---------
+        wav : torch.Tensor or str or Path
+            Samples [S] at the model's rate, or a file.
+        state : SessionState, optional
+            The memory to begin with.
+
+        Returns
+        -------
+        SessionState
+            To be given to other calls.
+        """
+        if not isinstance(wav, torch.Tensor):
+            wav = self.load_audio(wav)
+        return self.transcribe_words(wav[None], torch.ones(1), state)[1]
+
+    def transcribe_long(self, path, state=None, progress=False):
+        """Words of a recording of any length, in constant memory.
+
+        Arguments
+        ---------
+        path : str or Path
+            The recording.
+        state : SessionState, optional
+            The memory to begin with.
+        progress : bool
+            Whether to show a progress bar.
+
+        Yields
+        ------
+        Word
+            As soon as it is complete.
+        """
+        audio = AudioFile(path, self.sample_rate)
+        bar = tqdm(
+            total=round(audio.seconds),
+            unit="s",
+            desc=Path(path).name,
+            disable=not progress,
+        )
+        hear = self._hear_stream if self.encoder.streams else self._hear_cut
+        with bar:
+            for words, seconds in hear(audio, state):
+                yield from words
+                bar.update(min(round(seconds), bar.total) - bar.n)
+
+    def _hear_stream(self, audio, state):
+        """Pieces as they come, for a model that streams."""
+        session, seconds = self.stream(state), 0.0
+        for piece in audio.pieces(PIECE):
+            seconds += len(piece) / self.sample_rate
+            yield session.feed(piece).words, seconds
+        yield session.finish().words, seconds
+
+    def _hear_cut(self, audio, state):
+        """Cut where it is quiet, memory carried, for other models."""
+        state, start = state or self.initial_state(), 0.0
+        for piece in cut_quietly(audio.pieces(PIECE), self.sample_rate):
+            words, state = self.transcribe_words(
+                piece[None], torch.ones(1), state
+            )
+            yield (
+                [
+                    replace(w, start=w.start + start, end=w.end + start)
+                    for w in words[0]
+                ],
+                start + len(piece) / self.sample_rate,
+            )
+            start += len(piece) / self.sample_rate
+
+    def stream(self, state=None, max_lag=None, clock=time.monotonic):
+        """Begins a live session.
+
+        Arguments
+        ---------
+        state : SessionState, optional
+            Where to go on, or the memory to begin with.
+        max_lag : float, optional
+            Seconds behind real time at which the session stops learning, and
+            only reads its memory until it has caught up.
+        clock : callable
+            Seconds, to measure the lag with.
+
+        Returns
+        -------
+        Session
+        """
+        if not self.encoder.streams:
+            raise ValueError(
+                "this model looks ahead and cannot stream; train one with "
+                "hparams/lact_streaming_ctc.yaml"
+            )
+        return Session(self, state or self.initial_state(), max_lag, clock)
+
+    def feed(self, sessions, pieces, final=False):
+        """Advances many sessions in one step of the model.
+
+        Arguments
+        ---------
+        sessions : list of Session
+            Each once; of whatever age.
+        pieces : list of torch.Tensor
+            New samples of each [S], any number.
+        final : bool
+            Whether these are the last ones.
+
+        Returns
+        -------
+        list of Heard
+            What each piece added.
+        """
+        if len({id(session) for session in sessions}) != len(sessions):
+            raise ValueError("a session cannot be fed twice in one step")
+        pieces = [
+            session.check(piece) for session, piece in zip(sessions, pieces)
+        ]
+        begins = [session.clock() for session in sessions]
+        state = SessionState.cat([session.state for session in sessions])
+        learning = torch.tensor([not session.behind for session in sessions])
+        encoder = state.pipeline.encoder.learn(learning.to(self.device))
+        state.pipeline = replace(state.pipeline, encoder=encoder)
+        wavs, lengths = batch_pad_right(pieces)
+        heard, state = self._step(state, wavs, lengths, final)
+        for row, (session, begin) in enumerate(zip(sessions, begins)):
+            session.state = state.index(slice(row, row + 1))
+            session.closed = final
+            took = session.clock() - begin
+            session.advance(len(pieces[row]) / self.sample_rate, took)
+        return heard
+
+    def _step(self, state, wavs, wav_lens, final):
+        """What samples add, and the state after them."""
+        with torch.no_grad():
+            log_probs, pipeline = self.encoder(
+                wavs.float().to(self.device),
+                wav_lens.to(self.device),
+                state=state.pipeline,
+                final=final,
+            )
+        counts = pipeline.encoder.lengths
+        tokens = log_probs.argmax(-1)
+        heard, waiting, last = [], [], []
+        for row in range(len(wavs)):
+            count = int(counts[row])
+            spoken, end = collapse(
+                tokens[row, :count].tolist(), int(state.last[row]), self.blank
+            )
+            before = int(state.frames[row])
+            pairs = state.said.frames[row, : int(state.said.counts[row])]
+            pairs = pairs.tolist() + [[t, before + i] for t, i in spoken]
+            words, rest = self._words(pairs, final)
+            text = self.tokenizer.decode_ids([t for t, _ in rest])
+            heard.append(Heard(words, text.strip()))
+            waiting.append(torch.tensor(rest, dtype=torch.long).view(-1, 2))
+            last.append(self.blank if final else end)
+        return heard, SessionState(
+            pipeline,
+            Waiting(
+                torch.nn.utils.rnn.pad_sequence(waiting, batch_first=True),
+                torch.tensor([len(rest) for rest in waiting]),
+            ).to(self.device),
+            torch.tensor(last, device=self.device),
+            torch.zeros_like(counts) if final else state.frames + counts,
+        )
+
+    def _words(self, pairs, final):
+        """Complete words of tokens and frames, and what is left of these."""
+        groups = []
+        for token, frame in pairs:
+            begins = self.tokenizer.id_to_piece(token).startswith(SPACE)
+            if begins or not groups:
+                groups.append([])
+            groups[-1].append([token, frame])
+        rest = [] if final or not groups else groups.pop()
+        words = []
+        for group in groups:
+            text = self.tokenizer.decode_ids([t for t, _ in group]).strip()
+            spoken = [
+                frame
+                for token, frame in group
+                if self.tokenizer.id_to_piece(token) != SPACE
+            ]
+            if text:
+                start, end = spoken[0], spoken[-1] + 1
+                words.append(
+                    Word(
+                        text,
+                        round(start * self.frame_seconds, 3),
+                        round(end * self.frame_seconds, 3),
+                    )
+                )
+        return words, rest
+
+
+class Session:
+    """A live transcription, made by `LaCTASR.stream`.
+
+    Arguments
+    ---------
+    asr : LaCTASR
+        The model.
+    state : SessionState
+        Where to go on. All that the session knows of the audio is in it.
+    max_lag : float, optional
+        As `LaCTASR.stream`.
+    clock : callable
+        As `LaCTASR.stream`.
+    """
+
+    def __init__(self, asr, state, max_lag=None, clock=time.monotonic):
+        self.asr, self.state, self.clock = asr, state, clock
+        self.max_lag, self.lag = max_lag, 0.0
+        self.behind = self.closed = False
+
+    def feed(self, samples):
+        """Transcribes the next samples.
+
+        Arguments
+        ---------
+        samples : torch.Tensor
+            [S] at the model's rate, any number of them.
+
+        Returns
+        -------
+        Heard
+        """
+        return self.asr.feed([self], [samples])[0]
+
+    def finish(self):
+        """Ends the session.
+
+        Returns
+        -------
+        Heard
+            The last words.
+        """
+        return self.asr.feed([self], [torch.zeros(0)], final=True)[0]
+
+    def save(self, path):
+        """Writes the state, for `LaCTASR.load_state`.
+
+        Arguments
+        ---------
+        path : str or Path
+            The file.
+        """
+        self.asr.save_state(self.state, path)
+
+    def check(self, samples):
+        """The samples, if they can be used.
+
+        Arguments
+        ---------
+        samples : torch.Tensor
+            [S]
+
+        Returns
+        -------
+        torch.Tensor
+        """
+        if self.closed:
+            raise ValueError("the session is finished: begin another one")
+        samples = torch.as_tensor(samples)
+        if samples.ndim != 1 or not samples.is_floating_point():
+            raise ValueError(
+                f"samples: one channel of floats between -1 and 1, not "
+                f"{samples.dtype} {tuple(samples.shape)}"
+            )
+        if not bool(samples.isfinite().all()):
+            raise ValueError("samples: not all are finite")
+        return samples
+
+    def advance(self, seconds, took):
+        """Counts how far the session is behind real time.
+
+        Arguments
+        ---------
+        seconds : float
+            Length of a piece of audio.
+        took : float
+            Seconds spent on it.
+        """
+        self.lag = max(self.lag + took - seconds, 0.0)
+        late = self.max_lag is not None and self.lag > self.max_lag
+        if late and not self.behind:
+            logger.warning(
+                "%.1f s behind real time: reading the memory without learning",
+                self.lag,
+            )
+        if self.behind and self.lag == 0:
+            logger.warning("caught up with real time: learning again")
+        self.behind = late or (self.behind and self.lag > 0)
+
+
+def collapse(tokens, last, blank):
+    """Greedy CTC: what a run of frames says.
+
+    Arguments
+    ---------
+    tokens : list of int
+        Best token of each frame.
+    last : int
+        That of the frame before.
+    blank : int
+        The token for nothing.
+
+    Returns
+    -------
+    spoken : list of tuple
+        Token and frame of each that is said.
+    last : int
+        Token of the last frame.
+
+    Example
+    -------
+    >>> collapse([5, 5, 0, 5, 7], last=5, blank=0)
+    ([(5, 3), (7, 4)], 7)
+    """
+    spoken = []
+    for frame, token in enumerate(tokens):
+        if token != last and token != blank:
+            spoken.append((token, frame))
+        last = token
+    return spoken, last
+
+
+def cut_quietly(pieces, sample_rate):
+    """Joins pieces of a recording and cuts them again where it is quiet.
+
+    Arguments
+    ---------
+    pieces : iterable of torch.Tensor
+        Samples [S].
+    sample_rate : int
+        Samples a second.
+
+    Yields
+    ------
+    torch.Tensor
+        Pieces of 10 to 20 seconds, cut in the middle of the quietest tenth of
+        a second; the last may be shorter.
+
+    Example
+    -------
+    >>> audio = torch.ones(25 * 100)
+    >>> audio[1200:1220] = 0
+    >>> [len(piece) for piece in cut_quietly([audio], sample_rate=100)]
+    [1205, 1295]
+    """
+    least, most = (int(s * sample_rate) for s in (SHORTEST, LONGEST))
+    width, kept = sample_rate // 10, torch.zeros(0)
+    for piece in pieces:
+        kept = torch.cat([kept, piece])
+        while len(kept) >= most:
+            power = kept[least:most].square()
+            power = power[: len(power) // width * width].view(-1, width)
+            cut = least + int(power.mean(1).argmin()) * width + width // 2
+            yield kept[:cut]
+            kept = kept[cut:]
+    if len(kept):
+        yield kept
+
+
+def _rows(state, wavs):
+    """The state with a row for each recording."""
+    rows = len(state.last)
+    if rows == len(wavs):
+        return state
+    if rows != 1:
+        raise ValueError(f"a state of {rows} rows for {len(wavs)} recordings")
+    return state.index(torch.zeros(len(wavs), dtype=torch.long))
