@@ -21,6 +21,8 @@ from speechbrain_lact.nnet.state import State, Waiting, nested
 
 logger = get_logger(__name__)
 
+MODEL_IN_THE_BOX = str(Path(__file__).parent / "model")
+
 # What a word begins with in sentencepiece.
 SPACE = "\u2581"
 

@@ -1,0 +1,338 @@
+"""The model in the box on real files: pieces, sessions and states that are
+saved give the words of the whole recording.
+
+`python test_asr.py STATE WAV` is the new process in which a stream goes on.
+"""
+
+import json
+import random
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from speechbrain.inference.ASR import EncoderASR
+from speechbrain.lobes import features
+from speechbrain_lact.inference.ASR import (
+    MODEL_IN_THE_BOX,
+    LaCTASR,
+    cut_quietly,
+)
+from speechbrain_lact.lobes.features import Fbank
+
+RATE = 16000
+# Rounding in fp32, through Muon and many updates, of log-probabilities.
+CLOSE = 5e-3
+
+
+@pytest.fixture(scope="module")
+def asr():
+    """The model in the box."""
+    return LaCTASR.from_hparams(MODEL_IN_THE_BOX)
+
+
+@pytest.fixture(scope="module")
+def recording(corpus):
+    """A minute of speech, several voices one after the other."""
+    paths = sorted(corpus.glob("*/*/*/*.flac"))
+    audio = np.concatenate([soundfile.read(path)[0] for path in paths])
+    return torch.from_numpy(audio[: 60 * RATE]).float()
+
+
+@pytest.fixture(scope="module")
+def whole(asr, recording):
+    """Log-probabilities and words of the minute as one recording."""
+    assert len(recording) == 60 * RATE
+    with torch.no_grad():
+        start = asr.encoder.initial_state(1)
+        log_probs, state = asr.encoder(recording[None], state=start)
+    assert state.encoder.updates >= 5
+    words, _ = asr.transcribe_words(recording[None], torch.ones(1))
+    assert len(words[0]) > 20
+    return log_probs[0], words[0]
+
+
+def cut(audio, seed, most=10 * RATE):
+    """Pieces of 1 sample to 10 s, short ones as likely as long ones."""
+    draw = random.Random(seed)
+    pieces = []
+    while len(audio):
+        size = int(most ** draw.random()) if pieces else 1
+        pieces.append(audio[:size])
+        audio = audio[size:]
+    return pieces
+
+
+def listen(session, pieces):
+    """All words of a session."""
+    words = [word for piece in pieces for word in session.feed(piece).words]
+    return words + session.finish().words
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_pieces_equal_the_whole(asr, recording, whole, seed):
+    pieces = cut(recording, seed)
+    assert len(pieces) > 20
+    state, found = asr.encoder.initial_state(1), []
+    with torch.no_grad():
+        for i, piece in enumerate(pieces):
+            out, state = asr.encoder(
+                piece[None], state=state, final=i == len(pieces) - 1
+            )
+            found.append(out[0, : int(state.encoder.lengths)])
+    torch.testing.assert_close(torch.cat(found), whole[0], atol=CLOSE, rtol=0)
+    assert listen(asr.stream(), pieces) == whole[1]
+
+
+def test_the_whole_without_a_state(asr, recording, whole):
+    """SpeechBrain's own interface says the same."""
+    wavs, lengths = recording[None], torch.ones(1)
+    torch.testing.assert_close(
+        asr.encode_batch(wavs, lengths)[0], whole[0], atol=CLOSE, rtol=0
+    )
+    theirs = EncoderASR.from_hparams(MODEL_IN_THE_BOX)
+    said = [word.text for word in whole[1]]
+    assert theirs.transcribe_batch(wavs, lengths)[0][0].split() == said
+    assert asr.transcribe_batch(wavs, lengths)[0][0].split() == said
+
+
+def test_features_equal_speechbrains(recording):
+    """Frame for frame, and in pieces where there is no floor."""
+    options = {"sample_rate": RATE, "n_fft": 512, "n_mels": 80}
+    theirs = features.Fbank(**options)
+    wavs = recording[None, : 5 * RATE + 17]
+    ours, _ = Fbank(**options)(wavs)
+    torch.testing.assert_close(ours, theirs(wavs), atol=1e-4, rtol=0)
+    theirs.compute_fbanks.top_db = float("inf")
+    fbank = Fbank(top_db=None, **options)
+    state, found = fbank.initial_state(1), []
+    pieces = cut(wavs[0], 0, RATE)
+    for i, piece in enumerate(pieces):
+        out, _, state = fbank(
+            piece[None], state=state, final=i == len(pieces) - 1
+        )
+        found.append(out)
+    torch.testing.assert_close(
+        torch.cat(found, 1), theirs(wavs), atol=1e-4, rtol=0
+    )
+
+
+def test_interleaved_sessions_equal_each_alone(asr, recording):
+    """Sessions join and leave at any time, in pieces of their own."""
+    parts = [recording[: 9 * RATE], recording[5 * RATE : 20 * RATE]]
+    parts.append(recording[30 * RATE : 36 * RATE])
+    alone = [listen(asr.stream(), [part]) for part in parts]
+    draw, live, found = random.Random(0), {}, [[], [], []]
+    waiting = [cut(part, i, RATE) for i, part in enumerate(parts)]
+    while any(waiting):
+        for i, pieces in enumerate(waiting):
+            if pieces and i not in live and draw.random() < 0.5:
+                live[i] = asr.stream()
+        now = [i for i in live if waiting[i] and draw.random() < 0.7]
+        draw.shuffle(now)
+        if not now:
+            continue
+        heard = asr.feed(
+            [live[i] for i in now], [waiting[i].pop(0) for i in now]
+        )
+        for i, one in zip(now, heard):
+            found[i] += one.words
+            if not waiting[i]:
+                found[i] += live.pop(i).finish().words
+    assert found == alone
+
+
+def test_thirty_two_sessions_are_one_call(asr, recording):
+    calls = []
+    hook = asr.encoder.transformer.encoder.register_forward_hook(
+        lambda module, given, out: calls.append(len(given[0]))
+    )
+    sessions = [asr.stream() for _ in range(32)]
+    for i, session in enumerate(sessions[:5]):
+        session.feed(recording[: 1000 * i])
+    calls.clear()
+    asr.feed(sessions, [recording[: 100 * i] for i in range(32)])
+    hook.remove()
+    assert calls == [32]
+
+
+def test_changing_words_become_stable(asr, recording):
+    """What is changing is the beginning of the next word."""
+    session, before = asr.stream(), ""
+    grew = 0
+    for piece in recording[: 10 * RATE].split(RATE // 10):
+        heard = session.feed(piece)
+        now = heard.words[0].text if heard.words else heard.changing
+        assert now.startswith(before)
+        grew += bool(before)
+        before = heard.changing
+    assert grew > 20
+
+
+def test_a_stream_goes_on_in_another_process(asr, recording, tmp_path):
+    first, second = recording[: 20 * RATE + 123], recording[20 * RATE + 123 :]
+    second = second[: 15 * RATE]
+    session = asr.stream()
+    begun = session.feed(first).words
+    session.save(tmp_path / "state")
+    soundfile.write(tmp_path / "rest.wav", second.numpy(), RATE, "FLOAT")
+    done = subprocess.run(
+        [sys.executable, __file__, tmp_path / "state", tmp_path / "rest.wav"],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    rest = json.loads(done.stdout.splitlines()[-1])
+    unbroken = listen(asr.stream(), [first, second])
+    wanted = [[w.text, w.start, w.end] for w in unbroken]
+    assert [[w.text, w.start, w.end] for w in begun] + rest == wanted
+
+
+def test_foreign_and_damaged_states_are_refused(asr, tmp_path):
+    path = tmp_path / "state"
+    asr.save_state(asr.initial_state(), path)
+    data = path.read_bytes()
+    other = LaCTASR.from_hparams(MODEL_IN_THE_BOX)
+    with torch.no_grad():
+        next(iter(other.encoder.parameters())).add_(1e-3)
+    with pytest.raises(ValueError, match="state of another model"):
+        other.load_state(path)
+    for damaged in (data[: len(data) // 2], data[:5], b"", b"x" * 100):
+        path.write_bytes(damaged)
+        with pytest.raises(ValueError, match=str(path)):
+            asr.load_state(path)
+    with pytest.raises(ValueError, match="no such file"):
+        asr.load_state(tmp_path / "none")
+
+
+def test_late_sessions_read_without_learning(asr, recording, caplog):
+    """No audio is lost; the memory learns again when the session is on time."""
+    now = [0.0]
+    late = asr.stream(max_lag=1.0, clock=lambda: now[0])
+
+    def slow(took):
+        """Feeds 2 s of audio, which takes so long by the clock."""
+        hook = asr.encoder.register_forward_hook(
+            lambda *_: now.__setitem__(0, now[0] + took)
+        )
+        session, used = late, slow.used
+        slow.used += 2 * RATE
+        updates = session.state.pipeline.encoder.updates
+        session.feed(recording[used : slow.used])
+        hook.remove()
+        frames.append(int(session.state.frames))
+        return float(session.state.pipeline.encoder.updates - updates)
+
+    slow.used, frames = 0, []
+    learned = [slow(0.1), slow(3.5), slow(2.2)]
+    assert late.behind and late.lag == pytest.approx(1.7)
+    assert sum(learned[:2]) > 0 and learned[2] == 0
+    memory = late.state.pipeline.encoder.layers[0].mixer.fast.weights
+    assert slow(1.9) == slow(1.9) == 0
+    after = late.state.pipeline.encoder.layers[0].mixer.fast.weights
+    assert torch.equal(memory, after)
+    slow(0.0)
+    assert not late.behind
+    assert sum([slow(0.1), slow(0.1), slow(0.1)]) > 0
+    assert frames[-1] * asr.frame_seconds == pytest.approx(18, abs=0.2)
+    told = [r.message for r in caplog.records]
+    assert sum("without learning" in line for line in told) == 1
+    assert sum("learning again" in line for line in told) == 1
+
+
+def test_a_voice_that_was_heard_before(asr, recording, tmp_path):
+    """The memory of `adapt_to_speaker` serves every way to transcribe."""
+    voice, speech = recording[: 10 * RATE], recording[12 * RATE : 20 * RATE]
+    soundfile.write(tmp_path / "voice.wav", voice.numpy(), RATE, "FLOAT")
+    soundfile.write(tmp_path / "speech.wav", speech.numpy(), RATE, "FLOAT")
+    memory = asr.adapt_to_speaker(tmp_path / "voice.wav")
+    asr.save_state(memory, tmp_path / "memory")
+    memory = asr.load_state(tmp_path / "memory")
+    assert memory.pipeline.encoder.updates > 1
+    wavs, lengths = speech[None], torch.ones(1)
+    adapted = asr.encode_batch(wavs, lengths, memory)
+    plain = asr.encode_batch(wavs, lengths)
+    assert (adapted - plain).abs().max() > 0.01
+    words, _ = asr.transcribe_words(wavs, lengths, memory)
+    said = [word.text for word in words[0]]
+    both = asr.transcribe_batch(wavs.repeat(2, 1), torch.ones(2), memory)[0]
+    assert both[0].split() == both[1].split() == said
+    path = tmp_path / "speech.wav"
+    assert asr.transcribe_file(path, memory).split() == said
+    assert list(asr.transcribe_long(path, memory)) == words[0]
+    assert listen(asr.stream(memory), [speech]) == words[0]
+    with pytest.raises(ValueError, match="2 rows for 3"):
+        rows = memory.index(torch.tensor([0, 0]))
+        asr.transcribe_batch(wavs.repeat(3, 1), torch.ones(3), rows)
+
+
+def test_a_model_that_looks_ahead(asr, recording, tmp_path):
+    """Without blocks the model takes whole utterances: long recordings are
+    cut where it is quiet, and the memory goes on."""
+    blind = LaCTASR.from_hparams(MODEL_IN_THE_BOX)
+    blind.encoder.dynchunktrain_config = None
+    with pytest.raises(ValueError, match="cannot stream"):
+        blind.stream()
+    with pytest.raises(ValueError, match="lact_streaming_ctc.yaml"):
+        blind.encoder(
+            recording[None], state=blind.encoder.initial_state(1), final=False
+        )
+    path = tmp_path / "minute.wav"
+    soundfile.write(path, recording.numpy(), RATE, "FLOAT")
+    pieces = list(cut_quietly(recording.split(RATE), RATE))
+    assert torch.equal(torch.cat(pieces), recording)
+    assert all(10 * RATE <= len(piece) <= 20 * RATE for piece in pieces[:-1])
+    wanted, state, start = [], blind.initial_state(), 0.0
+    for piece in pieces:
+        words, state = blind.transcribe_words(piece[None], torch.ones(1), state)
+        for word in words[0]:
+            wanted.append((word.text, start + word.start, start + word.end))
+        start += len(piece) / RATE
+    found = [(w.text, w.start, w.end) for w in blind.transcribe_long(path)]
+    assert found == wanted
+
+
+def test_samples_that_cannot_be_used(asr):
+    session = asr.stream()
+    bad = {
+        "finite": torch.tensor([0.0, float("nan")]),
+        "one channel": torch.zeros(2, 10),
+        "floats": torch.zeros(10, dtype=torch.int16),
+    }
+    for message, samples in bad.items():
+        with pytest.raises(ValueError, match=message):
+            session.feed(samples)
+    with pytest.raises(ValueError, match="twice"):
+        asr.feed([session, session], [torch.zeros(9)] * 2)
+    session.finish()
+    with pytest.raises(ValueError, match="finished"):
+        session.feed(torch.zeros(10))
+
+
+def test_memory_of_a_padded_batch(asr, recording):
+    """Rows of a batch leave the state that each alone leaves."""
+    parts = [recording[: 9 * RATE], recording[9 * RATE : 13 * RATE]]
+    wavs = torch.full((2, 9 * RATE), float("nan"))
+    for row, part in zip(wavs, parts):
+        row[: len(part)] = part
+    lengths = torch.tensor([1.0, 4 / 9])
+    words, state = asr.transcribe_words(wavs, lengths)
+    for row, part in enumerate(parts):
+        alone, memory = asr.transcribe_words(part[None], torch.ones(1))
+        assert words[row] == alone[0]
+        torch.testing.assert_close(
+            state.pipeline.encoder.layers[-1].mixer.fast.weights[row],
+            memory.pipeline.encoder.layers[-1].mixer.fast.weights[0],
+            atol=CLOSE,
+            rtol=0,
+        )
+
+
+if __name__ == "__main__":
+    model = LaCTASR.from_hparams(MODEL_IN_THE_BOX)
+    samples = torch.from_numpy(soundfile.read(sys.argv[2], dtype="float32")[0])
+    spoken = listen(model.stream(model.load_state(sys.argv[1])), [samples])
+    print(json.dumps([[w.text, w.start, w.end] for w in spoken]))
