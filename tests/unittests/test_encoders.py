@@ -437,16 +437,6 @@ def test_dynamic_chunks_of_a_causal_conformer(device):
         )
 
 
-def test_streaming_of_the_parent_is_refused(device):
-    """SpeechBrain's streaming contexts know no LaCT state: used all the same
-    they would give other outputs than `encode`, without a word."""
-    net = model("conformer", device)
-    src = frames(device, 1, 8, 12)
-    with pytest.raises(ValueError, match="state"):
-        context = net.make_streaming_context(DynChunkTrainConfig(4, 2))
-        net.encode_streaming(src, context)
-
-
 @pytest.mark.parametrize("kind", KINDS)
 def test_frames_are_counted(kind, device):
     """A state counts the frames since its start."""

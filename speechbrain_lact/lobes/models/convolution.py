@@ -16,6 +16,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from speechbrain.utils.filter_analysis import (
+    FilterProperties,
+    stack_filter_properties,
+)
 from speechbrain_lact.nnet.state import (
     State,
     Waiting,
@@ -51,6 +55,13 @@ class _FrontEnd(nn.Module):
     def stride(self):
         """Input frames per output frame."""
         return math.prod(self.strides)
+
+    def get_filter_properties(self):
+        """As SpeechBrain's: what an output frame depends on."""
+        return stack_filter_properties(
+            FilterProperties(window_size=2 * stride - 1, stride=stride)
+            for stride in self.strides
+        )
 
     def initial_state(self, batch):
         """State of rows that have heard nothing.

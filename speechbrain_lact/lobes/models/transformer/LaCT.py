@@ -26,6 +26,7 @@ from speechbrain.lobes.models.transformer.Transformer import (
     TransformerEncoder,
     TransformerEncoderLayer,
 )
+from speechbrain.utils.dynamic_chunk_training import DynChunkTrainConfig
 from speechbrain_lact.nnet.lact import LaCT, LaCTState
 from speechbrain_lact.nnet.state import (
     State,
@@ -105,6 +106,20 @@ class LaCTEncoderState(State):
             if layer.mixer.fast is not None
         ]
         return torch.stack(counts).mean(0) if counts else self.frames * 0.0
+
+
+@dataclass
+class LaCTEncoderStreamingContext:
+    """Streaming metadata and state for a LaCT encoder."""
+
+    dynchunktrain_config: DynChunkTrainConfig
+    """Chunk size and left context."""
+    state: LaCTEncoderState = None
+    """Where to go on; None before the first chunk, which tells the number of
+    rows."""
+    answered: int = 0
+    """Of the frames that wait in `state`, those that were answered already:
+    the last ones of an input that ended within a chunk."""
 
 
 class _LaCTLayer:
@@ -250,6 +265,10 @@ class LaCTConformerLayer(_LaCTLayer, ConformerEncoderLayer):
             batch, conv.padding, conv.conv.in_channels
         )
         return LaCTLayerState(self.mixer.initial_state(batch), tail)
+
+    def make_streaming_context(self, *args, **kwargs):
+        """Refused: the context of a LaCT layer is part of the encoder's."""
+        raise ValueError("a LaCT layer does not stream alone: use the encoder")
 
     def forward(
         self,
@@ -598,6 +617,91 @@ class _LaCTEncoder:
             frames = state.frames + lengths
             out.append(LaCTEncoderState(states, waiting, lengths, frames))
         return tuple(out)
+
+    def make_streaming_context(self, dynchunktrain_config):
+        """Creates a blank streaming context for the encoder.
+
+        Arguments
+        ---------
+        dynchunktrain_config : DynChunkTrainConfig
+            Chunk size and left context; these are finite.
+
+        Returns
+        -------
+        LaCTEncoderStreamingContext
+
+        Raises
+        ------
+        ValueError
+            If the encoder cannot answer such chunks as they come.
+        """
+        size = dynchunktrain_config.chunk_size
+        for layer in self.layers:
+            ahead = layer.mixer.chunk_size
+            if layer.mixer.causal:
+                raise ValueError(
+                    "a streaming context needs causal=False; a causal encoder "
+                    "streams with encode(src, state=..., final=False)"
+                )
+            if layer.mixer.order == "update_apply" and size % ahead:
+                raise ValueError(
+                    f"chunk_size={size}: in update_apply order frames are "
+                    f"answered when {ahead} are complete; stream in multiples "
+                    f"of lact_chunk_size, or use lact_order: apply_update"
+                )
+        # No frames: all that checks a chunk, and nothing computed.
+        like = next(self.parameters())
+        self(
+            like.new_zeros(1, 0, self.layers[0].mixer.d_model),
+            dynchunktrain_config=dynchunktrain_config,
+            state=self.initial_state(1),
+            final=False,
+        )
+        return LaCTEncoderStreamingContext(dynchunktrain_config)
+
+    def forward_streaming(self, src, context, pos_embs=None):
+        """Streaming forward, of one chunk after the other.
+
+        Every frame is answered at once. Those after the last full chunk see
+        what there is of theirs, as at the end of a sequence; if more comes
+        all the same, the chunks go on as if the input had not been cut.
+
+        Arguments
+        ---------
+        src : torch.Tensor
+            [B, T, E]; T is `chunk_size`, but for the last chunk.
+        context : LaCTEncoderStreamingContext
+            Mutable streaming context; the same object should be passed across
+            calls.
+        pos_embs : torch.Tensor, optional
+            Not used.
+
+        Returns
+        -------
+        output : torch.Tensor
+            [B, T, E]
+        attention_lst : list
+            One None a layer.
+        """
+        state, before = context.state, context.answered
+        if state is None:
+            state = self.initial_state(len(src))
+        elif len(src) != len(state.frames):
+            raise ValueError(
+                f"a chunk of {len(src)} rows for a streaming context of "
+                f"{len(state.frames)}"
+            )
+        options = {"dynchunktrain_config": context.dynchunktrain_config}
+        output, attention, *_, state = self(
+            src, state=state, final=False, **options
+        )
+        context.state = state
+        context.answered = state.waiting.frames.shape[1]
+        if context.answered:
+            # As if the sequence ended here; that state is not kept.
+            tail, *_ = self(src[:, :0], state=state, **options)
+            output = torch.cat([output, tail], 1)
+        return output[:, before:], attention
 
     def _dynamic(self, config, time, whole):
         """Arguments of the layers, and frames of a block, under dynamic

@@ -440,13 +440,90 @@ class TransformerASR(parent.TransformerASR):
         lengths = (places * (tgt != pad_idx)).amax(1)
         return {"tgt_key_padding_mask": ~length_mask(lengths, tgt.shape[1])}
 
-    def make_streaming_context(self, *args, **kwargs):
-        """As SpeechBrain's, whose contexts have no place for LaCT's state."""
-        if self.has_lact:
-            raise ValueError(
-                "LaCT streams with encode(src, state=..., final=False)"
-            )
-        return super().make_streaming_context(*args, **kwargs)
+    def encode_streaming(self, src, context):
+        """Streaming encoder forward pass.
+
+        Arguments
+        ---------
+        src : torch.Tensor
+            The sequence (chunk) to the encoder [B, T, F] or [B, T, F, C]. T
+            is the chunk size of the context; a shorter chunk, the last, is
+            answered at once as well.
+        context : TransformerASRStreamingContext
+            Mutable reference to the streaming context. This holds the state
+            needed to persist across chunk inferences and can be built using
+            `make_streaming_context`. This will get mutated by this function.
+
+        Returns
+        -------
+        Encoder output for this chunk [B, T, d_model].
+
+        Example
+        -------
+        >>> from speechbrain.utils.dynamic_chunk_training import (
+        ...     DynChunkTrainConfig,
+        ... )
+        >>> net = TransformerASR(
+        ...     tgt_vocab=30,
+        ...     input_size=20,
+        ...     d_model=16,
+        ...     nhead=2,
+        ...     num_encoder_layers=1,
+        ...     num_decoder_layers=0,
+        ...     d_ffn=32,
+        ...     encoder_module="conformer",
+        ...     attention_type="LaCT",
+        ...     normalize_before=True,
+        ...     causal=False,
+        ...     lact_chunk_size=8,
+        ...     lact_order="apply_update",
+        ... )
+        >>> ctx = net.make_streaming_context(DynChunkTrainConfig(4, 2))
+        >>> src = torch.randn(3, 10, 20)
+        >>> [net.encode_streaming(x, ctx).shape[1] for x in src.split(4, 1)]
+        [4, 4, 2]
+        >>> ctx.encoder_context.state.updates
+        tensor([1., 1., 1.], dtype=torch.float64)
+        """
+        if not self.has_lact:
+            return super().encode_streaming(src, context)
+        if src.ndim == 4:
+            src = src.flatten(2)
+        output, _ = self.encoder.forward_streaming(
+            self.custom_src_module(src), context.encoder_context
+        )
+        return output
+
+    def make_streaming_context(self, dynchunktrain_config, encoder_kwargs={}):
+        """Creates a blank streaming context for this transformer and its
+        encoder.
+
+        Arguments
+        ---------
+        dynchunktrain_config : DynChunkTrainConfig
+            Runtime chunkwise attention configuration.
+        encoder_kwargs : dict
+            Parameters to be forwarded to the encoder's
+            `make_streaming_context`. The encoder with LaCT takes none.
+
+        Returns
+        -------
+        TransformerASRStreamingContext
+
+        Raises
+        ------
+        ValueError
+            If the encoder is no Conformer, is causal, has positions from the
+            start of an utterance, or cannot answer such chunks: their left
+            context is infinite or, in `apply_update` order, shorter than
+            `lact_chunk_size`; in `update_apply` order, they are no multiple
+            of it.
+        """
+        if self.has_lact and self.adds_positions:
+            self._positions(None, final=False)
+        return super().make_streaming_context(
+            dynchunktrain_config, encoder_kwargs
+        )
 
     def _encode(self, src, wav_len, dynchunktrain_config, state, final):
         if src.ndim == 4:
@@ -467,12 +544,12 @@ class TransformerASR(parent.TransformerASR):
 
     def _positions(self, src, final):
         """Absolute positions, where the host has them [1, T, E]."""
-        most = self.positional_encoding.max_len
         if not final:
             raise ValueError(
                 "the positions of regularMHA count from the start of an "
                 "utterance: give whole ones, with final=True"
             )
+        most = self.positional_encoding.max_len
         if src.shape[1] > most:
             raise ValueError(
                 f"{src.shape[1]} frames, but positions of {most}: raise "
