@@ -18,6 +18,7 @@ from speechbrain.utils.logger import get_logger
 from speechbrain_lact.dataio.audio import AudioFile
 from speechbrain_lact.inference.export import PipelineState
 from speechbrain_lact.nnet.state import State, Waiting, nested
+from speechbrain_lact.utils.dynamic_chunks import BlockSampler
 
 logger = get_logger(__name__)
 
@@ -103,18 +104,34 @@ class LaCTASR(EncoderASR):
         self.blank = self.hparams.decoding_function.keywords["blank_id"]
         hop = self.encoder.compute_features.get_filter_properties().stride
         self.frame_seconds = hop * self.encoder.cnn.stride / self.sample_rate
-        self._identity = None
+        self._digest = None
 
     @property
     def identity(self):
         """What tells this model from others, for files of states."""
-        if self._identity is None:
+        if self._digest is None:
             digest = hashlib.sha256()
             for name, value in sorted(self.encoder.state_dict().items()):
                 digest.update(name.encode())
                 digest.update(value.cpu().numpy().tobytes())
-            self._identity = {"model": digest.hexdigest()[:16]}
-        return self._identity
+            self._digest = digest.hexdigest()[:16]
+        config = self.encoder.dynchunktrain_config
+        block = None if config is None else config.chunk_size
+        return {"model": self._digest, "block": block}
+
+    def set_block(self, block):
+        """Chooses the look-ahead: an encoder frame sees its own block.
+
+        Arguments
+        ---------
+        block : int or None
+            Frames of `frame_seconds`; longer ones give fewer errors, later.
+            None: recordings are seen whole, and cannot be streamed.
+        """
+        layers = self.encoder.transformer.encoder.layers
+        reach = max(layer.mixer.window.frames_left for layer in layers)
+        sampler = BlockSampler([block], reach)
+        self.encoder.dynchunktrain_config = sampler.config(block)
 
     def load_audio(self, path, savedir=None):
         """Reads a local recording: one channel, at the model's rate.

@@ -273,7 +273,7 @@ def test_a_model_that_looks_ahead(asr, recording, tmp_path):
     """Without blocks the model takes whole utterances: long recordings are
     cut where it is quiet, and the memory goes on."""
     blind = LaCTASR.from_hparams(MODEL_IN_THE_BOX)
-    blind.encoder.dynchunktrain_config = None
+    blind.set_block(None)
     with pytest.raises(ValueError, match="cannot stream"):
         blind.stream()
     with pytest.raises(ValueError, match="lact_streaming_ctc.yaml"):
@@ -293,6 +293,24 @@ def test_a_model_that_looks_ahead(asr, recording, tmp_path):
         start += len(piece) / RATE
     found = [(w.text, w.start, w.end) for w in blind.transcribe_long(path)]
     assert found == wanted
+
+
+def test_blocks_are_chosen_when_the_model_is_used(asr, recording, tmp_path):
+    """Longer blocks see more of what follows; pieces equal the whole."""
+    other = LaCTASR.from_hparams(MODEL_IN_THE_BOX)
+    other.set_block(8)
+    speech = recording[: 12 * RATE]
+    words, _ = other.transcribe_words(speech[None], torch.ones(1))
+    assert listen(other.stream(), cut(speech, 3)) == words[0]
+    before = asr.transcribe_words(speech[None], torch.ones(1))[0]
+    assert words[0] != before[0]
+    other.save_state(other.initial_state(), tmp_path / "state")
+    with pytest.raises(ValueError, match="block is 8, not 2"):
+        asr.load_state(tmp_path / "state")
+    other.set_block(2)
+    assert other.transcribe_words(speech[None], torch.ones(1))[0] == before
+    with pytest.raises(ValueError, match="at least 1"):
+        other.set_block(0)
 
 
 def test_samples_that_cannot_be_used(asr):

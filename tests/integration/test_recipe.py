@@ -113,7 +113,7 @@ def test_recipe_rows_run(row, corpus, tmp_path, tiny_host):
         assert result["utterances"] == 6
         assert result["WER"] > 0
         if result["memory"] in ("carried", "reset", "other", "frozen"):
-            assert result["updates"] == 1.0
+            assert result["updates"] >= 1.0
 
 
 TRANSCRIBE = """
