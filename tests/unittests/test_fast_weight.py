@@ -1,5 +1,6 @@
 """The scan over chunks against its equations, written again here."""
 
+import dataclasses
 import logging
 
 import pytest
@@ -237,6 +238,46 @@ def test_checkpoint(order, optimizer, device):
         results.append((joined, gradients(joined, inputs)))
     close(results[1][0], results[0][0])
     close(results[1][1], results[0][1])
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam", "muon"])
+@pytest.mark.parametrize("order", ["apply_update", "update_apply"])
+def test_rows_that_only_read(order, optimizer, device):
+    """Chunks pass without update; the other rows learn as ever."""
+    momentum = optimizer != "adam"
+    options = {"order": order, "optimizer": optimizer}
+    _, before = scan(example(length=5, device=device), momentum, **options)
+    flags = torch.tensor([True, False], device=device)
+    inputs = example(length=9, seed=1, device=device)
+    out, state = scan(
+        inputs,
+        momentum,
+        state=dataclasses.replace(before, learning=flags),
+        **options,
+    )
+    wanted, learned = scan(inputs, momentum, state=before, **options)
+    close(out[0], wanted[0])
+    close(state.weights[0], learned.weights[0])
+    assert torch.equal(
+        state.steps - before.steps, torch.tensor([2, 0], device=device)
+    )
+    for name in ("weights", "moment", "square"):
+        if getattr(state, name) is not None:
+            old, new = (getattr(x, name)[1] for x in (before, state))
+            assert torch.equal(new, old)
+            assert not torch.equal(learned.weights[1], old)
+    weights = [getattr(before, name)[1] for name in ("w0", "w1", "w2")]
+    queries = inputs["q"][1]
+    if order == "update_apply":
+        first = example(length=5, device=device)["q"][1, 4:]
+        queries = torch.cat([first, queries])[:8]
+    close(out[1, : len(queries)], network(*weights, queries))
+    assert torch.equal(state.pending, learned.pending)
+    again = dataclasses.replace(state, learning=torch.ones_like(flags))
+    _, last = scan(inputs, momentum, state=again, **options)
+    assert torch.equal(
+        last.steps - state.steps, torch.tensor([2, 2], device=device)
+    )
 
 
 @pytest.mark.parametrize("shape", [(6, 6), (4, 7), (7, 4)])
