@@ -284,11 +284,14 @@ def write_card(folder, settings, sources, csvs, rows, table, command):
     """
     folder = Path(folder)
     name = Path(settings["push_to_hub"] or Path(command[1]).stem).name
+    net = YAML().load((folder / "hyperparams.yaml").read_text())["Transformer"]
+    lact = getattr(settings["Transformer"], "has_lact", False)
+    memory = lact and net.get("lact_fast", True)
     parts = [
-        _front_matter(name, settings, sources, rows),
+        _front_matter(name, settings, sources, rows, memory),
         f"# {name}",
-        _what(folder, settings),
-        _loading(settings, rows),
+        _what(net, settings, lact, memory),
+        _loading(settings, memory),
         _training(settings, sources, csvs["train"], command),
         _results(settings, rows, table),
         _limits(settings, sources, csvs["train"]),
@@ -297,7 +300,7 @@ def write_card(folder, settings, sources, csvs, rows, table, command):
     (folder / "README.md").write_text("\n\n".join(parts) + "\n")
 
 
-def _front_matter(name, settings, sources, rows):
+def _front_matter(name, settings, sources, rows, has_memory):
     """YAML for the hub."""
     from huggingface_hub import EvalResult, ModelCardData
 
@@ -322,7 +325,7 @@ def _front_matter(name, settings, sources, rows):
     corpora = [source.corpus for source in sources]
     known = list(dict.fromkeys(corpus for corpus in corpora if corpus))
     tags = ["speechbrain", "pytorch", "automatic-speech-recognition", "CTC"]
-    if _has_lact(settings):
+    if has_memory:
         tags.append("LaCT")
     start = settings.get("pretrained_source")
     data = ModelCardData(
@@ -352,10 +355,6 @@ def _hub_license(sources):
     }
 
 
-def _has_lact(settings):
-    return getattr(settings["Transformer"], "has_lact", False)
-
-
 def _test_corpus(settings, test):
     """The corpus of a test set, if it is known."""
     if settings["train_manifest"]:
@@ -369,9 +368,8 @@ def _test_name(settings, test):
     return f"{corpus.name} {test}" if corpus else test
 
 
-def _what(folder, settings):
+def _what(net, settings, has_lact, has_memory):
     """What it is."""
-    net = YAML().load((folder / "hyperparams.yaml").read_text())["Transformer"]
     kind = "CTC and attention" if "seq_lin" in settings else "CTC"
     words = [f"{kind} over {settings['token_type']} tokens"]
     if settings.get("pretrained_source"):
@@ -380,8 +378,10 @@ def _what(folder, settings):
         )
     if net.get("encoder_module"):
         words.append(f"{net['encoder_module']} encoder")
-    if _has_lact(settings):
+    if has_memory:
         words.append("attention LaCT (arXiv:2505.23884)")
+    elif has_lact:
+        words.append("window attention")
     elif net.get("attention_type"):
         words.append(f"attention {net['attention_type']}")
     learned = [p for p in settings["model"].parameters()]
@@ -413,14 +413,14 @@ print(model.transcribe_file("speech.wav"))
 """
 
 
-def _loading(settings, rows):
+def _loading(settings, has_memory):
     """How to load it."""
     decoder = "seq_lin" in settings
     text = LOADING.format(
         interface="EncoderDecoderASR" if decoder else "EncoderASR",
         source=settings["push_to_hub"] or "path/to/this/folder",
     )
-    if not _has_lact(settings):
+    if not has_memory:
         return text.rstrip()
     text += "\nHere each utterance begins with the learned memory (`reset`)."
     if not decoder:
