@@ -52,6 +52,7 @@ STAYS = {
     "convert.py": "turns trained encoders into LaCT: a change of its own",
     "dataio/librispeech_layout.py": "SpeechBrain has its own preparation",
     "decoders/seq2seq.py": "a faster search: a change of its own",
+    "inference/card.py": "writes what our own recipe has trained",
     "inference/export.py": "writes what our own recipe has trained",
     "lobes/features.py": "the recipe uses SpeechBrain's features",
     "lobes/models/convolution.py": "the recipe uses SpeechBrain's front end",

@@ -38,7 +38,12 @@ from speechbrain.decoders.scorer import (
 from speechbrain.tokenizers.SentencePiece import SentencePiece
 from speechbrain.utils.distributed import if_main_process, run_on_main
 from speechbrain.utils.logger import get_logger
-from speechbrain_lact.inference.export import write_model
+from speechbrain_lact.inference.card import training_sources, write_card
+from speechbrain_lact.inference.export import (
+    check_repo,
+    push_model,
+    write_model,
+)
 from speechbrain_lact.lobes.models.transformer.LaCT import LaCTEncoderState
 from speechbrain_lact.nnet.lact import LaCT
 from speechbrain_lact.processing.sessions import (
@@ -799,6 +804,8 @@ def main(arguments):
     path, run_opts, overrides = sb.parse_arguments(arguments)
     sb.utils.distributed.ddp_init_group(run_opts)
     hparams, csvs = load_experiment(path, overrides)
+    sources = training_sources(hparams, hparams["data_licenses"])
+    check_repo(hparams["push_to_hub"])
     sb.create_experiment_directory(
         experiment_directory=hparams["output_folder"],
         hyperparams_to_save=path,
@@ -858,9 +865,15 @@ def main(arguments):
         )
     write_results(brain, rows, hparams, began)
     if if_main_process():
-        folder = Path(hparams["output_folder"])
-        yaml = folder / "hyperparams.yaml"
-        write_model(folder / "model", yaml, hparams, tokenizer)
+        folder = Path(hparams["output_folder"]) / "model"
+        yaml = folder.parent / "hyperparams.yaml"
+        write_model(folder, yaml, hparams, tokenizer)
+        command = [str(Path(__file__).relative_to(HERE.parents[1])), *arguments]
+        write_card(
+            folder, hparams, sources, csvs, rows, markdown(rows), command
+        )
+        if hparams["push_to_hub"]:
+            logger.info("%s", push_model(folder, hparams["push_to_hub"]))
 
 
 def write_results(brain, rows, hparams, began):
