@@ -313,12 +313,9 @@ def test_lines_of_subtitles():
 @needs_model
 @pytest.mark.parametrize("kind", ["folder", "jsonl", "tsv", "csv"])
 def test_evaluate(kind, corpus, call, tmp_path):
-    said = {}
-    for file in sorted(corpus.glob("test-clean/*/*/*.trans.txt")):
-        for line in file.read_text().splitlines():
-            key, words = line.split(" ", 1)
-            said[file.parent / f"{key}.flac"] = words
-    # Once with what was said, once with one word more at each end.
+    lines = call("transcribe", corpus / "test-clean")[1].splitlines()
+    said = {Path(p): text for p, text in (li.split("\t") for li in lines)}
+    # Once with what the model says, once with two words more at each end.
     data = tmp_path / f"data.{kind}"
     scores = []
     for more in ("", " NEVER NEVER"):
@@ -351,10 +348,9 @@ def test_evaluate(kind, corpus, call, tmp_path):
         assert alignments.startswith(f"%WER {results['WER']:.2f} ")
         scores.append((alignments, results["seconds"]))
     words = sum(len(text.split()) for text in said.values())
-    counts = [re.search(r"\[ (\d+) / (\d+),", text) for text, _ in scores]
-    assert int(counts[0][2]) == words and int(counts[1][2]) == words + 12
-    # The model never says NEVER, so that these words are all wrong.
-    assert int(counts[1][1]) == int(counts[0][1]) + 12
+    assert words > 6
+    for (text, _), wrong in zip(scores, (0, 12)):
+        assert f"[ {wrong} / {words + wrong}, 0 ins, {wrong} del" in text
     assert scores[0][1] == pytest.approx(
         sum(soundfile.info(path).duration for path in said), abs=0.01
     )
@@ -532,7 +528,7 @@ def heard(data, seconds=0.05, rate=None):
     "subtype", ["PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "ULAW"]
 )
 def test_wav_from_a_pipe_is_as_from_a_file(subtype, size, tmp_path):
-    noise = np.random.default_rng(0).uniform(-0.9, 0.9, (3000, 3))
+    noise = np.random.default_rng(0).uniform(-0.9, 0.9, (30000, 3))
     for rate in (8000, 16000, 44100):
         data = wav_bytes(noise, rate, subtype=subtype)
         (tmp_path / "x.wav").write_bytes(data)
