@@ -28,6 +28,11 @@ setup(
         "License :: OSI Approved :: Apache Software License",
     ],
     packages=find_packages(include=["speechbrain_lact", "speechbrain_lact.*"]),
+    # The model in the box: what the command line takes unless told otherwise.
+    package_data={"speechbrain_lact": ["inference/model/*"]},
+    entry_points={
+        "console_scripts": ["speechbrain-lact=speechbrain_lact.cli:main"]
+    },
     # torch 2.11 itself asks for Python 3.10.
     python_requires=">=3.10",
     install_requires=[
@@ -43,8 +48,10 @@ setup(
         "scipy",
         "sentencepiece",
         "soundfile",
+        "soxr",
         "tensorboard",
         "tqdm",
+        "typer",
     ],
     extras_require={
         "demo": ["espeakng-loader"],

@@ -4,6 +4,8 @@ Authors
 * speechbrain_lact contributors 2026
 """
 
+import os
+
 import numpy as np
 import soundfile
 import soxr
@@ -40,16 +42,28 @@ class AudioFile:
 
     def __init__(self, path, sample_rate):
         self.path, self.sample_rate = str(path), sample_rate
+        if not os.path.isfile(self.path):
+            raise ValueError(f"{path}: no such file")
         try:
-            with soundfile.SoundFile(self.path) as file:
+            with self._open() as file:
                 self.frames, self.rate = file.frames, file.samplerate
-        except (soundfile.LibsndfileError, OSError) as error:
-            raise ValueError(f"{path}: cannot be read: {error}") from error
+        # TypeError: raw samples, which do not say what they are.
+        except (soundfile.LibsndfileError, OSError, TypeError) as error:
+            raise self._error(error) from error
         if self.seconds < LEAST_SECONDS:
             raise ValueError(
                 f"{path}: {self.frames} samples at {self.rate} Hz; at least "
                 f"{LEAST_SECONDS} s are needed"
             )
+
+    def _open(self):
+        """The file, whatever its name is written in."""
+        return soundfile.SoundFile(os.fsencode(self.path))
+
+    def _error(self, error):
+        """What the library says, once with the file's name."""
+        reason = getattr(error, "error_string", error)
+        return ValueError(f"{self.path}: cannot be read: {reason}")
 
     @property
     def seconds(self):
@@ -73,7 +87,7 @@ class AudioFile:
         change = Resampler(self.rate, self.sample_rate)
         done = 0
         try:
-            with soundfile.SoundFile(self.path) as file:
+            with self._open() as file:
                 while done < self.frames:
                     block = file.read(size, dtype="float32", always_2d=True)
                     if not len(block):
@@ -81,7 +95,7 @@ class AudioFile:
                     done += len(block)
                     yield change(mono(block, self.path), done >= self.frames)
         except (soundfile.LibsndfileError, OSError) as error:
-            raise ValueError(f"{self.path}: cannot be read: {error}") from error
+            raise self._error(error) from error
         if done < self.frames:
             raise ValueError(
                 f"{self.path}: ends after {done} of {self.frames} samples"

@@ -1,0 +1,625 @@
+"""The command line: transcribe files, listen to a stream, score a model.
+
+Authors
+* speechbrain_lact contributors 2026
+"""
+
+import contextlib
+import csv
+import json
+import logging
+import os
+import sys
+import tempfile
+import textwrap
+import time
+import warnings
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from speechbrain_lact.inference.transcripts import (
+    Output,
+    Recording,
+    key,
+    printable,
+    refuse_existing,
+)
+
+# torch and SpeechBrain take seconds to import: only where they are needed.
+
+MODEL = Path(__file__).parent / "inference" / "model"
+MODEL_FILES = ("hyperparams.yaml", "model.safetensors", "tokenizer.model")
+# What every exported model's YAML has.
+ENCODER = "speechbrain_lact.inference.export.Encoder"
+
+# Longer recordings are not put in batches [s].
+SHORT = 60.0
+# Files whose lengths are compared at a time, in batches.
+WINDOW = 16
+# What `transcribe` writes.
+KINDS = (".jsonl", ".txt", ".srt", ".vtt")
+
+# Since 0.29 typer brings a click of its own: the error of both.
+UsageError = typer.BadParameter.__base__
+
+app = typer.Typer(
+    help="Speech recognition with LaCT models.",
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+Model = Annotated[
+    Path,
+    typer.Option(
+        help="Folder that recipes/LibriSpeech/train.py has written. Its YAML "
+        "names code that is run: take models from people you trust.",
+        show_default="the one that comes with the package",
+    ),
+]
+Device = Annotated[
+    Optional[str],
+    typer.Option(help="cpu, cuda, cuda:1.", show_default="cuda if there is"),
+]
+BatchSize = Annotated[
+    int,
+    typer.Option(min=1, help="Recordings of up to 60 s done at a time."),
+]
+
+
+@app.command()
+def transcribe(
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="FILE|FOLDER|-",
+            help="A recording, a folder of recordings (at any depth), or - "
+            "for one on standard input: WAV, or raw 16-bit PCM, one channel, "
+            "at the model's rate.",
+        ),
+    ],
+    model: Model = MODEL,
+    out: Annotated[
+        Optional[Path],
+        typer.Option(
+            help="File to write: .jsonl (text, words and their times), .txt, "
+            "or subtitles of one recording, .srt or .vtt. One that exists is "
+            "never overwritten. Of a folder, recordings of similar length "
+            "are done together: lines come in that order.",
+            show_default="standard output",
+        ),
+    ] = None,
+    batch_size: BatchSize = 8,
+    device: Device = None,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume",
+            help="Go on with --out: what is in it is kept and not done again; "
+            "recordings that failed are tried again.",
+        ),
+    ] = False,
+):
+    """Writes down recordings.
+
+    Without --out a file's text is printed alone, those of a folder as lines of
+    path, tab and text. Recordings that cannot be read are named, the others
+    are done; the exit code is then 1.
+    """
+    if resume and out is None:
+        raise UsageError("--resume needs --out, the file to go on with")
+    if out is not None and out.suffix.lower() not in KINDS:
+        raise UsageError(f"--out {out}: {', '.join(KINDS)} can be written")
+    recordings = list_recordings(source)
+    output = Output(out, recordings, os.path.isdir(source), resume)
+    todo = [r for r in recordings if key(r.name) not in output.done]
+    with contextlib.ExitStack() as stack:
+        if todo and source == "-":
+            incoming = standard_input()
+        if todo:
+            asr = load_model(model, device)
+        if todo and source == "-":
+            folder = stack.enter_context(tempfile.TemporaryDirectory())
+            todo[0].path = incoming.save(folder, asr.sample_rate)
+        stack.enter_context(output)
+        failed = 0
+        for recording in recognise(asr, todo, batch_size) if todo else ():
+            if recording.error:
+                failed += 1
+                complain(recording.error)
+            else:
+                output.write(recording)
+    _count(len(recordings), failed, "transcribed")
+
+
+@app.command()
+def stream(
+    model: Model = MODEL,
+    piece: Annotated[
+        float,
+        typer.Option(
+            min=0.0, help="Seconds that the model hears at a time, at least."
+        ),
+    ] = 0.1,
+    rate: Annotated[
+        Optional[int],
+        typer.Option(
+            min=1000,
+            max=768000,
+            help="Samples a second of raw audio.",
+            show_default="the model's",
+        ),
+    ] = None,
+    max_lag: Annotated[
+        Optional[float],
+        typer.Option(
+            min=0.0,
+            help="Seconds behind real time at which the memory is only read, "
+            "until the model has caught up.",
+        ),
+    ] = None,
+    device: Device = None,
+):
+    """Writes down what comes in on standard input, while it comes.
+
+    Takes WAV (any rate and channels) or raw 16-bit PCM (one channel, little
+    endian). Each word is printed as soon as it is complete.
+    """
+    incoming = standard_input(rate)
+    asr = load_model(model, device)
+    session, space = asr.stream(max_lag=max_lag), ""
+
+    def say(words):
+        """Prints words at once."""
+        nonlocal space
+        for word in words:
+            sys.stdout.write(space + word.text)
+            space = " "
+        sys.stdout.flush()
+
+    try:
+        # The one who speaks may end it by Ctrl-C.
+        with contextlib.suppress(KeyboardInterrupt):
+            for samples in incoming.pieces(piece, asr.sample_rate):
+                say(session.feed(samples).words)
+        say(session.finish().words)
+    finally:
+        sys.stdout.write("\n")
+        sys.stdout.flush()
+
+
+@app.command()
+def evaluate(
+    data: Annotated[
+        Path,
+        typer.Argument(
+            help="Recordings and their words: a folder laid out as LibriSpeech "
+            "is, a manifest .jsonl (audio_filepath, text), Common Voice's .tsv "
+            "(path, sentence; recordings in the folder clips beside it), or "
+            "SpeechBrain's .csv (ID, duration, wav, wrd; $data_root is the "
+            "CSV's folder).",
+        ),
+    ],
+    model: Model = MODEL,
+    out: Annotated[
+        Optional[Path],
+        typer.Option(
+            help="Folder for results.json and wer.txt (alignments). Results "
+            "that are there are never overwritten."
+        ),
+    ] = None,
+    batch_size: BatchSize = 8,
+    device: Device = None,
+):
+    """Scores a model: word and character errors, speed.
+
+    Both texts are put in upper case and split at white space; nothing else is
+    changed. Recordings that cannot be read are named and left out; the exit
+    code is then 1.
+    """
+    recordings = read_data(data)
+    if not any(recording.text for recording in recordings):
+        raise ValueError(f"{data}: no words to compare with")
+    if out is not None:
+        refuse_existing(out / "results.json", "name another folder")
+    asr = load_model(model, device)
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+    from speechbrain.utils.metric_stats import ErrorRateStats
+
+    wer, cer = ErrorRateStats(), ErrorRateStats(split_tokens=True)
+    bad, seconds, began = {}, 0.0, time.perf_counter()
+    for recording in recognise(asr, recordings, batch_size):
+        if recording.error:
+            bad[recording.name] = recording.error
+            complain(recording.error)
+            continue
+        seconds += recording.seconds
+        for metric in (wer, cer):
+            metric.append(
+                [recording.name],
+                [recording.heard.upper().split()],
+                [recording.text.split()],
+            )
+    took = time.perf_counter() - began
+    if not any(score["num_ref_tokens"] for score in wer.scores):
+        raise ValueError(f"{data}: no recording with words can be read")
+    results = {
+        "WER": round(wer.summarize("error_rate"), 2),
+        "CER": round(cer.summarize("error_rate"), 2),
+        "utterances": len(wer.scores),
+        "seconds": round(seconds, 3),
+        "real_time_factor": round(took / seconds, 4),
+        "bad_files": bad,
+    }
+    for name, value in results.items():
+        print(f"{name:16} {len(value) if name == 'bad_files' else value}")
+    if out is not None:
+        with open(out / "wer.txt", "w", encoding="utf-8") as file:
+            wer.write_stats(file)
+        text = json.dumps(results, indent=1)
+        (out / "results.json").write_text(text + "\n", encoding="utf-8")
+    _count(len(recordings), len(bad), "scored")
+
+
+def load_model(folder, device=None):
+    """Loads a model; nothing is fetched or written.
+
+    Arguments
+    ---------
+    folder : Path
+        Its folder.
+    device : str, optional
+        Where to; a GPU if there is one.
+
+    Returns
+    -------
+    LaCTASR
+
+    Raises
+    ------
+    ValueError
+        If it cannot be loaded.
+    """
+    for name in MODEL_FILES:
+        if not (folder / name).is_file():
+            raise ValueError(
+                f"{folder}: no model: {name} is missing; name a folder that "
+                "has one with --model"
+            )
+    text = (folder / "hyperparams.yaml").read_text(errors="replace")
+    if ENCODER not in text:
+        raise ValueError(
+            f"{folder}: not a model that recipes/LibriSpeech/train.py has "
+            "written; name another one with --model"
+        )
+    import torch
+
+    from speechbrain.utils.fetching import FetchConfig
+    from speechbrain_lact.inference.ASR import LaCTASR
+
+    try:
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(
+            f"--device {device}: {_brief(error)}: take cpu, or cuda where "
+            "there is one"
+        ) from error
+    try:
+        asr = LaCTASR.from_hparams(
+            str(folder),
+            savedir=None,
+            run_opts={"device": device} if device else None,
+            fetch_config=FetchConfig(allow_network=False),
+        )
+        asr.initial_state()
+    # A damaged file can fail in as many ways as there are readers.
+    except Exception as error:
+        raise ValueError(
+            f"{folder}: the model cannot be loaded: {_brief(error)}: copy it "
+            "again, or name another one with --model"
+        ) from error
+    return asr
+
+
+def standard_input(rate=None):
+    """Audio that is piped in.
+
+    Arguments
+    ---------
+    rate : int, optional
+        Of raw audio in Hz; that of the model if it is not given.
+
+    Returns
+    -------
+    Incoming
+        When the first bytes are there.
+    """
+    from speechbrain_lact.dataio.pipe import Incoming
+
+    if sys.stdin is None or sys.stdin.isatty():
+        raise UsageError("standard input is a terminal: pipe audio into it")
+    return Incoming(sys.stdin.fileno(), rate)
+
+
+def list_recordings(source):
+    """What `transcribe` has to do.
+
+    Arguments
+    ---------
+    source : str
+        A file, a folder, or - for standard input.
+
+    Returns
+    -------
+    list of Recording
+    """
+    if source == "-":
+        return [Recording("-", "-")]
+    if not os.path.exists(source):
+        raise ValueError(f"{source}: no such file or folder")
+    if not os.path.isdir(source):
+        return [Recording(source, source)]
+    import soundfile
+
+    known = {f".{name.lower()}" for name in soundfile.available_formats()}
+    known |= {".aif", ".aifc", ".oga", ".opus", ".snd", ".sph"}
+
+    def fail(error):
+        """A folder that cannot be read must not pass for an empty one."""
+        raise error
+
+    paths = [
+        os.path.join(folder, name)
+        for folder, _, names in os.walk(source, onerror=fail)
+        for name in names
+        # Raw audio does not say what it is.
+        if Path(name).suffix.lower() in known - {".raw"}
+        and not name.startswith(".")
+    ]
+    if not paths:
+        raise ValueError(f"{source}: no recordings in this folder")
+    return [Recording(path, path) for path in sorted(paths)]
+
+
+def recognise(asr, recordings, batch_size):
+    """Transcribes recordings: short ones of similar length together.
+
+    Arguments
+    ---------
+    asr : LaCTASR
+        The model.
+    recordings : list of Recording
+        What to transcribe.
+    batch_size : int
+        Short ones done at a time.
+
+    Yields
+    ------
+    Recording
+        Each once, as soon as it is done, with words and seconds or an error.
+    """
+    from tqdm import tqdm
+
+    alone = len(recordings) == 1
+    bar = tqdm(total=len(recordings), unit="file", disable=alone or None)
+    with bar:
+        for window in _groups(recordings, WINDOW * batch_size):
+            for recording in _recognise(asr, window, batch_size):
+                yield recording
+                bar.update()
+
+
+def _recognise(asr, recordings, batch_size):
+    """The same for so many that their headers are read at once."""
+    from speechbrain_lact.dataio.audio import AudioFile
+
+    short, long = [], []
+    for recording in recordings:
+        try:
+            audio = AudioFile(recording.path, asr.sample_rate)
+        except ValueError as error:
+            recording.error = str(error)
+            yield recording
+            continue
+        recording.seconds = audio.seconds
+        (short if audio.seconds <= SHORT else long).append((recording, audio))
+    short.sort(key=lambda pair: pair[1].seconds)
+    for batch in _groups(short, batch_size):
+        yield from _recognise_batch(asr, batch)
+    for recording, _ in long:
+        progress = sys.stderr.isatty()
+        try:
+            recording.words = list(
+                asr.transcribe_long(recording.path, progress=progress)
+            )
+        except ValueError as error:
+            recording.error = str(error)
+        yield recording
+
+
+def _recognise_batch(asr, batch):
+    """One step of the model."""
+    from speechbrain.utils.data_utils import batch_pad_right
+
+    wavs, good = [], []
+    for recording, audio in batch:
+        try:
+            wavs.append(audio.read())
+        except ValueError as error:
+            recording.error = str(error)
+            yield recording
+        else:
+            good.append(recording)
+    if good:
+        words, _ = asr.transcribe_words(*batch_pad_right(wavs))
+        for recording, recording.words in zip(good, words):
+            yield recording
+
+
+def _groups(items, size):
+    """A list in pieces."""
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
+
+
+def read_data(path):
+    """Recordings and their words.
+
+    Arguments
+    ---------
+    path : Path
+        As `evaluate` takes it.
+
+    Returns
+    -------
+    list of Recording
+        Text in upper case.
+    """
+    if not path.exists():
+        raise ValueError(f"{path}: no such file or folder")
+    readers = {
+        ".jsonl": _read_manifest,
+        ".json": _read_manifest,
+        ".tsv": _read_common_voice,
+        ".csv": _read_csv,
+    }
+    kind = path.suffix.lower()
+    if not path.is_dir() and kind not in readers:
+        raise ValueError(f"{path}: neither a folder nor .jsonl, .tsv or .csv")
+    read = _read_librispeech if path.is_dir() else readers[kind]
+    try:
+        rows = [
+            Recording(name, str(path.parent / wav), text.upper())
+            for name, wav, text in read(path)
+        ]
+    except KeyError as error:
+        raise ValueError(f"{path}: {error} is missing") from error
+    except (ValueError, TypeError, AttributeError, csv.Error) as error:
+        raise ValueError(f"{path}: cannot be read: {error}") from error
+    if not rows:
+        raise ValueError(f"{path}: no recordings with words in it")
+    return rows
+
+
+def _read_manifest(path):
+    """A JSON object a line: audio_filepath and text."""
+    with open(path, encoding="utf-8") as file:
+        for line in filter(str.strip, file):
+            row = json.loads(line)
+            yield row["audio_filepath"], row["audio_filepath"], row["text"]
+
+
+def _read_common_voice(path):
+    """Tab-separated: path and sentence; recordings in the folder clips."""
+    with open(path, encoding="utf-8", newline="") as file:
+        reader = csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
+        for row in reader:
+            yield row["path"], Path("clips", row["path"]), row["sentence"]
+
+
+def _read_csv(path):
+    """SpeechBrain's CSV."""
+    from speechbrain.dataio.dataio import load_data_csv
+
+    folder = {"data_root": path.parent.absolute()}
+    for name, row in load_data_csv(path, folder).items():
+        yield name, row["wav"], row["wrd"]
+
+
+def _read_librispeech(path):
+    """Transcripts *.trans.txt beside FLAC files."""
+    for file in sorted(path.rglob("*.trans.txt")):
+        for line in file.read_text(encoding="utf-8").splitlines():
+            name, _, text = line.strip().partition(" ")
+            if name:
+                yield name, file.absolute().parent / f"{name}.flac", text
+
+
+def complain(message):
+    """Prints an error in one line, above a progress bar if there is one.
+
+    Arguments
+    ---------
+    message : str or Exception
+        What is wrong.
+    """
+    from tqdm import tqdm
+
+    line = printable(" ".join(str(message).split()))
+    tqdm.write(f"speechbrain-lact: {line}", file=sys.stderr)
+
+
+def _brief(error):
+    """The beginning of a message that may list every parameter."""
+    return textwrap.shorten(str(error), 200, placeholder=" ...")
+
+
+def _count(total, failed, what):
+    """Says how many recordings failed, and ends the command."""
+    if failed and total > 1:
+        complain(f"{total - failed} of {total} {what}, {failed} failed")
+    if failed:
+        raise typer.Exit(1)
+
+
+@contextlib.contextmanager
+def _quiet():
+    """Nothing but this package's own warnings on standard error."""
+    sys.stderr.flush()
+    # Libraries in C write to file descriptor 2: nobody reads it.
+    native, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 2)
+    os.close(null)
+    stderr, sys.stderr = (
+        sys.stderr,
+        open(native, "w", 1, errors="backslashreplace"),
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("speechbrain-lact: %(message)s"))
+    handler.setLevel(logging.WARNING)
+    handler.addFilter(logging.Filter("speechbrain_lact"))
+    logging.getLogger().addHandler(handler)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.getLogger().removeHandler(handler)
+        os.dup2(native, 2)
+        sys.stderr.close()
+        sys.stderr = stderr
+
+
+def main(args=None):
+    """The command `speechbrain-lact`.
+
+    Arguments
+    ---------
+    args : list of str, optional
+        In place of those of the process.
+    """
+    # Names that are not UTF-8 come out as they went in.
+    sys.stdout.reconfigure(errors="surrogateescape")
+    with _quiet():
+        try:
+            args = args or sys.argv[1:] or ["--help"]
+            code = app(args, "speechbrain-lact", standalone_mode=False)
+        except UsageError as error:
+            complain(f"{error.format_message()} (see --help)")
+            code = 2
+        except typer.Abort:
+            code = 130
+        except (OSError, ValueError, RuntimeError) as error:
+            complain(error)
+            code = 1
+        except Exception as error:
+            complain(f"please report this: {type(error).__name__}: {error}")
+            code = 1
+    sys.exit(code or 0)
+
+
+if __name__ == "__main__":
+    main()
