@@ -192,9 +192,9 @@ def stream(
 
 @app.command()
 def evaluate(
-    data: Annotated[
+    manifest: Annotated[
         Path,
-        typer.Argument(
+        typer.Option(
             help="Recordings and their words: a folder laid out as LibriSpeech "
             "is, a manifest .jsonl (audio_filepath, text), Common Voice's .tsv "
             "(path, sentence; recordings in the folder clips beside it), or "
@@ -219,9 +219,9 @@ def evaluate(
     changed. Recordings that cannot be read are named and left out; the exit
     code is then 1.
     """
-    recordings = read_data(data)
+    recordings = read_data(manifest)
     if not any(recording.text for recording in recordings):
-        raise ValueError(f"{data}: no words to compare with")
+        raise ValueError(f"{manifest}: no words to compare with")
     if out is not None:
         refuse_existing(out / "results.json", "name another folder")
     asr = load_model(model, device)
@@ -245,7 +245,7 @@ def evaluate(
             )
     took = time.perf_counter() - began
     if not any(score["num_ref_tokens"] for score in wer.scores):
-        raise ValueError(f"{data}: no recording with words can be read")
+        raise ValueError(f"{manifest}: no recording with words can be read")
     results = {
         "WER": round(wer.summarize("error_rate"), 2),
         "CER": round(cer.summarize("error_rate"), 2),

@@ -441,7 +441,8 @@ class LaCTASR(EncoderASR):
                 final=final,
             )
         counts = pipeline.encoder.lengths
-        tokens = log_probs.argmax(-1)
+        known = self.tokenizer.vocab_size()
+        tokens = log_probs[..., :known].argmax(-1)
         heard, waiting, last = [], [], []
         for row in range(len(wavs)):
             count = int(counts[row])

@@ -21,9 +21,9 @@ from speechbrain_lact.nnet.fast_weight import (
 from speechbrain_lact.nnet.state import (
     State,
     Waiting,
-    mask_lengths,
     nested,
     padding_mask,
+    row_lengths,
     zero_padding,
 )
 from speechbrain_lact.nnet.window_attention import (
@@ -402,11 +402,9 @@ class LaCT(nn.Module):
                 "LaCT takes no attn_mask: its window and order say what a "
                 "frame sees"
             )
-        x, mask = query, None
-        lengths = torch.full((len(x),), x.shape[1], device=x.device)
-        if key_padding_mask is not None:
-            mask = ~key_padding_mask
-            lengths = mask_lengths(mask)
+        x = query
+        mask = None if key_padding_mask is None else ~key_padding_mask
+        lengths = row_lengths(x, mask)
         window = self._check_window(window) if window else self.window
         carried = state
         if state is not None:

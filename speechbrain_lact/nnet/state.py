@@ -377,6 +377,27 @@ def mask_lengths(mask):
     return mask.sum(1)
 
 
+def row_lengths(x, mask):
+    """Number of real frames of each row.
+
+    Arguments
+    ---------
+    x : torch.Tensor
+        Frames [B, T, ...].
+    mask : torch.Tensor
+        Boolean [B, T], True = real frame, padding on the right; or None for
+        none padded.
+
+    Returns
+    -------
+    torch.Tensor
+        Integers [B].
+    """
+    if mask is None:
+        return torch.full((len(x),), x.shape[1], device=x.device)
+    return mask_lengths(mask)
+
+
 def zero_padding(x, mask):
     """Zeros in place of padded frames; NaN there reaches neither the values
     nor the gradients that follow.

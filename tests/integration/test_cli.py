@@ -337,7 +337,7 @@ def test_evaluate(kind, corpus, call, tmp_path):
         else:
             write_table(data, texts)
         out = tmp_path / f"results{len(more)}"
-        code, printed, err = call("evaluate", data, "--out", out)
+        code, printed, err = call("evaluate", "--manifest", data, "--out", out)
         assert (code, err) == (0, "")
         results = json.loads((out / "results.json").read_text())
         assert re.search(rf"^WER +{results['WER']}$", printed, re.MULTILINE)
@@ -384,7 +384,9 @@ def test_evaluate_names_bad_files(kinds, call, tmp_path):
         for name in ("silent.ogg", "nan.wav")
     ]
     data.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    code, printed, err = call("evaluate", data, "--out", tmp_path / "out")
+    code, printed, err = call(
+        "evaluate", "--manifest", data, "--out", tmp_path / "out"
+    )
     assert code == 1
     assert "nan.wav: has samples that are not finite" in err
     assert err.endswith("1 of 2 scored, 1 failed\n")
@@ -392,7 +394,9 @@ def test_evaluate_names_bad_files(kinds, call, tmp_path):
     assert list(results["bad_files"]) == [str(kinds / "nan.wav")]
     assert (results["WER"], results["CER"]) == (100.0, 100.0)
     # What was measured is not written over.
-    code, _, err = call("evaluate", data, "--out", tmp_path / "out")
+    code, _, err = call(
+        "evaluate", "--manifest", data, "--out", tmp_path / "out"
+    )
     assert code == 1 and "results.json: exists" in err
 
 
@@ -410,7 +414,7 @@ def test_evaluate_names_bad_files(kinds, call, tmp_path):
 )
 def test_data_that_cannot_be_evaluated(name, text, problem, call, tmp_path):
     (tmp_path / name).write_text(text)
-    code, _, err = call("evaluate", tmp_path / name)
+    code, _, err = call("evaluate", "--manifest", tmp_path / name)
     assert code == 1
     assert err.startswith(f"speechbrain-lact: {tmp_path / name}: ")
     assert problem in err and len(err.splitlines()) == 1

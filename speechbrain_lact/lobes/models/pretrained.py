@@ -21,8 +21,8 @@ from speechbrain_lact.lobes.features import sample_counts
 from speechbrain_lact.lobes.models.transformer.LaCT import ENCODERS
 from speechbrain_lact.nnet.state import (
     length_mask,
-    mask_lengths,
     padding_mask,
+    row_lengths,
     zero_padding,
 )
 
@@ -412,9 +412,7 @@ class GatedLaCT(nn.Module):
             final=final,
         )
         if state is not None:
-            lengths = torch.full((len(x),), time, device=x.device)
-            if mask is not None:
-                lengths = mask_lengths(mask)
+            lengths = row_lengths(x, mask)
             # What the encoder answered: what had waited comes first.
             x, lengths, _ = state.waiting.push(
                 x, lengths, self.encoder.group, final

@@ -33,9 +33,9 @@ from speechbrain_lact.nnet.state import (
     Waiting,
     buffer,
     length_mask,
-    mask_lengths,
     nested,
     padding_mask,
+    row_lengths,
     slide,
     zero_padding,
 )
@@ -347,8 +347,7 @@ class LaCTConformerLayer(_LaCTLayer, ConformerEncoderLayer):
         if final:
             tail = torch.zeros_like(tail)
         else:
-            count = torch.full((len(x),), time, device=x.device)
-            count = count if mask is None else mask.sum(1)
+            count = row_lengths(x, mask)
             tail = slide(frames.transpose(1, 2), count, past)
         if size is None:
             frames = F.pad(frames, (0, future))
@@ -448,9 +447,7 @@ class LaCTBranchformerLayer(_LaCTLayer, BranchformerEncoderLayer):
         out = unit.norm(out)
         conv = unit.conv.conv
         side = conv.kernel_size[0] // 2
-        lengths = torch.full((len(x),), x.shape[1], device=x.device)
-        if mask is not None:
-            lengths = mask.sum(1)
+        lengths = row_lengths(x, mask)
         places = torch.arange(-side, x.shape[1] + side, device=x.device).abs()
         last = lengths[:, None] - 1
         places = last - (last - places).abs()
@@ -585,11 +582,8 @@ class _LaCTEncoder:
             dynchunktrain_config, x.shape[1], state is None or final
         )
         if state is not None:
-            lengths = torch.full((len(x),), x.shape[1], device=x.device)
-            if mask is not None:
-                lengths = mask_lengths(mask)
             x, lengths, waiting = state.waiting.push(
-                x, lengths, math.lcm(group, self.group), final
+                x, row_lengths(x, mask), math.lcm(group, self.group), final
             )
             mask = padding_mask(lengths, x.shape[1])
         padding = None if mask is None else ~mask

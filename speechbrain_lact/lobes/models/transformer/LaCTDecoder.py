@@ -16,12 +16,7 @@ from speechbrain.lobes.models.transformer.Transformer import (
     TransformerDecoderLayer,
 )
 from speechbrain_lact.nnet.lact import LaCT, LaCTState
-from speechbrain_lact.nnet.state import (
-    State,
-    mask_lengths,
-    nested,
-    zero_padding,
-)
+from speechbrain_lact.nnet.state import State, nested, row_lengths, zero_padding
 
 
 @dataclass
@@ -220,11 +215,11 @@ class LaCTTransformerDecoder(TransformerDecoder):
         state : LaCTDecoderState
             Only if a state was given.
         """
-        lengths = torch.full((len(tgt),), tgt.shape[1], device=tgt.device)
-        if tgt_key_padding_mask is not None:
-            lengths = mask_lengths(~tgt_key_padding_mask)
+        mask = None if tgt_key_padding_mask is None else ~tgt_key_padding_mask
+        lengths = row_lengths(tgt, mask)
+        if mask is not None:
             # No column of padding alone: a state's answers have none.
-            tgt = zero_padding(tgt, ~tgt_key_padding_mask)
+            tgt = zero_padding(tgt, mask)
             tgt = tgt[:, : int(lengths.max())]
             tgt_key_padding_mask = tgt_key_padding_mask[:, : tgt.shape[1]]
         attns, multihead_attns, states = [], [], []
