@@ -441,6 +441,7 @@ def test_forgotten_is_gone(asr, tmp_path):
 
     for trace in traces:
         assert sum(trace in content for content in disk()) == 1
+    assert bank.recognise(voice(900))[0] == "Secret"
     bank.forget("Secret")
     for trace in traces:
         assert not any(trace in content for content in disk())
