@@ -199,7 +199,7 @@ class State:
             What the state belongs to (sizes and options of the module).
         """
         # Only here and in `load`: SpeechBrain does not depend on it.
-        from safetensors.torch import save_file
+        from safetensors.torch import save
 
         metadata = {
             "format": type(self).__name__,
@@ -213,7 +213,9 @@ class State:
             for name, tensor in self._named_tensors()
         }
         try:
-            save_file(tensors, aside, metadata=metadata)
+            # Not `save_file`: killed, it leaves a file of a name of its own.
+            with open(aside, "wb") as file:
+                file.write(save(tensors, metadata))
             os.replace(aside, path)
         finally:
             if os.path.exists(aside):

@@ -1,0 +1,580 @@
+"""A memory for every voice: a bank of speakers and their LaCT states.
+
+Authors
+* speechbrain_lact contributors 2026
+"""
+
+import hashlib
+import json
+import os
+import re
+import tempfile
+import time
+import weakref
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from safetensors import SafetensorError, safe_open
+
+from speechbrain.inference.classifiers import EncoderClassifier
+from speechbrain.utils.logger import get_logger
+from speechbrain_lact.inference.ASR import SessionState
+from speechbrain_lact.nnet.state import State, nested
+
+try:
+    import fcntl
+except ImportError:  # Windows: nothing keeps a second process out
+    fcntl = None
+
+logger = get_logger(__name__)
+
+# Seconds over which loudness is measured; what is quieter than -60 dB of full
+# scale, or 40 dB below the loudest, is silence.
+BLOCK, SILENCE, RANGE = 0.1, 1e-6, 1e-4
+# Seconds of sound from which a voice can be told at all.
+LEAST = 0.2
+# Seconds of the parts of a recording that are compared with each other.
+PART = 1.0
+
+SPEAKER_FILE = re.compile(r"[0-9a-f]{64}\.safetensors")
+UNFINISHED_FILE = re.compile(SPEAKER_FILE.pattern + r"\.\d+\.part")
+
+
+@dataclass
+class Voice(State):
+    """What the bank keeps of a speaker: one file."""
+
+    embeddings: torch.Tensor = None
+    """Of the recordings heard last, the newest at the end [1, K, E]."""
+    state: SessionState = nested(SessionState)
+    """What the model has learned of the voice."""
+
+
+class SpeakerBank:
+    """Speakers, how they sound, and what the model has learned of each.
+
+    The bank is a folder. Every change is on the disk when the method that made
+    it returns. A speaker is one file, written aside and then renamed, so that
+    a process killed at any moment leaves each speaker as before or as after.
+    States are read when asked for; memory holds one embedding a speaker.
+
+    Arguments
+    ---------
+    folder : str or Path
+        Where the speakers are; made if need be. One bank at a time can have
+        it open.
+    asr : LaCTASR
+        The model whose states are kept.
+    embedder : EncoderClassifier
+        What a voice is recognised by (see `load_embedder`), or any object with
+        `encode_batch(wavs, wav_lens)` [B, 1, E] that is a torch module or has
+        an `identity` (str).
+    threshold : float
+        Least cosine similarity of two embeddings of one voice. It depends on
+        the embedder; 0.25 is what SpeechBrain's `SpeakerRecognition` takes for
+        its ECAPA-TDNN of VoxCeleb.
+    one_voice : float, optional
+        Least `likeness` of a recording for enrolment; default: `threshold`.
+    least_seconds : float
+        Least sound in a recording for enrolment, pauses not counted.
+    max_speakers : int
+        When there are more, those used longest ago are removed. Enrolling,
+        updating and asking for the state are use. The order is kept in the
+        files' times.
+    max_embeddings : int
+        Recordings whose embeddings are kept of a speaker; the oldest go
+        first. Their mean is what a voice is compared with.
+
+    Raises
+    ------
+    ValueError
+        If the folder holds the bank of another model or embedder, or a file
+        that is damaged.
+    OSError
+        If the folder cannot be written, or the bank is open elsewhere.
+
+    Example
+    -------
+    >>> asr = LaCTASR.from_hparams("model")  # doctest: +SKIP
+    >>> bank = SpeakerBank(
+    ...     "voices", asr, load_embedder("ecapa")
+    ... )  # doctest: +SKIP
+    >>> _ = bank.enrol("Ann", "ann.wav")  # doctest: +SKIP
+    >>> name, _ = bank.recognise("call.wav")  # doctest: +SKIP
+    >>> asr.transcribe_file("call.wav", bank.state(name))  # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        folder,
+        asr,
+        embedder,
+        threshold=0.25,
+        one_voice=None,
+        least_seconds=1.0,
+        max_speakers=1000,
+        max_embeddings=10,
+    ):
+        if max_speakers < 1 or max_embeddings < 1:
+            raise ValueError("max_speakers and max_embeddings: at least 1")
+        rate = getattr(embedder, "audio_normalizer", asr).sample_rate
+        if rate != asr.sample_rate:
+            raise ValueError(
+                f"the embedder takes {rate} Hz, the model {asr.sample_rate} Hz"
+            )
+        self.folder, self.asr, self.embedder = Path(folder), asr, embedder
+        self.threshold = threshold
+        self.one_voice = threshold if one_voice is None else one_voice
+        self.least_seconds = max(least_seconds, LEAST)
+        self.max_speakers = max_speakers
+        self.max_embeddings = max_embeddings
+        self.identity = {**asr.identity, "embedder": _identity(embedder)}
+        # Centroids by name, in the order of use.
+        self._centroids, self._table, self._stamp = {}, None, 0
+        self._lock = weakref.finalize(self, os.close, _hold(self.folder))
+        try:
+            self._open()
+        except BaseException:
+            self.close()
+            raise
+
+    def __len__(self):
+        return len(self._centroids)
+
+    def __contains__(self, name):
+        return name in self._centroids
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+    def close(self):
+        """Lets others open the folder. All is on the disk already."""
+        self._lock()
+
+    def names(self):
+        """The speakers, the one used longest ago first.
+
+        Returns
+        -------
+        list of str
+        """
+        return list(self._centroids)
+
+    def enrol(self, name, wav):
+        """Learns a voice from a recording. One that is known is learned
+        further; `forget` it first to begin anew.
+
+        Arguments
+        ---------
+        name : str
+            Any 1 to 10,000 characters; it never becomes part of a path.
+        wav : torch.Tensor or str or Path
+            Samples [S] at the model's rate, or a file.
+
+        Returns
+        -------
+        SessionState
+            What the model has learned of the voice.
+
+        Raises
+        ------
+        ValueError
+            If the recording is silent, too short, not finite, or holds more
+            than one voice.
+        """
+        _check_name(name)
+        samples = self._samples(wav)
+        told = "the waveform" if samples is wav else wav
+        seconds = len(self._sound(samples)) / self.asr.sample_rate
+        if seconds == 0:
+            raise ValueError(f"{told}: silence, no voice to learn")
+        # The last block is counted whole.
+        seconds = min(seconds, len(samples) / self.asr.sample_rate)
+        if seconds < self.least_seconds:
+            raise ValueError(
+                f"{told}: {seconds:.2f} s of sound; at least "
+                f"{self.least_seconds:g} s are needed to learn a voice"
+            )
+        likeness = self.likeness(samples)
+        if likeness < self.one_voice:
+            raise ValueError(
+                f"{told}: more than one voice: its parts are alike by "
+                f"{likeness:.2f} only, one voice by at least "
+                f"{self.one_voice:g}; enrol each from a file of its own"
+            )
+        begin = self.state(name if name in self else None)
+        state = self.asr.adapt_to_speaker(samples, begin)
+        self.update(name, state, samples)
+        return state
+
+    def recognise(self, wav):
+        """Whose voice it is.
+
+        Arguments
+        ---------
+        wav : torch.Tensor or str or Path
+            Samples [S] at the model's rate, or a file.
+
+        Returns
+        -------
+        name : str or None
+            None if no speaker is similar enough, or less than 0.2 s sound.
+        similarity : float
+            Cosine to the most similar speaker; -1 if there is none.
+        """
+        embedding = self._voice(self._samples(wav))
+        return (None, -1.0) if embedding is None else self.nearest(embedding)
+
+    def nearest(self, embedding):
+        """As `recognise`, for an embedding.
+
+        Arguments
+        ---------
+        embedding : torch.Tensor
+            [E]
+
+        Returns
+        -------
+        name : str or None
+        similarity : float
+        """
+        if not self._centroids:
+            return None, -1.0
+        if self._table is None:
+            centroids = torch.stack(list(self._centroids.values()))
+            self._table = list(self._centroids), centroids
+        names, centroids = self._table
+        embedding = F.normalize(embedding.float().cpu(), dim=0)
+        similarity, row = (centroids @ embedding).max(0)
+        known = float(similarity) >= self.threshold
+        return names[row] if known else None, float(similarity)
+
+    def state(self, name):
+        """The memory to begin with.
+
+        Arguments
+        ---------
+        name : str or None
+            A speaker of the bank. None, an unknown voice: the model's own
+            initial memory.
+
+        Returns
+        -------
+        SessionState
+        """
+        if name is None:
+            return self.asr.initial_state()
+        state = self._load(name).state
+        self._use(name)
+        return state
+
+    def update(self, name, state, wav=None):
+        """Keeps what the model has learned of a voice since.
+
+        Arguments
+        ---------
+        name : str
+            A speaker of the bank; a new one if there is a recording.
+        state : SessionState
+            One row.
+        wav : torch.Tensor or str or Path, optional
+            What was said, to recognise the voice by. Less than 0.2 s of sound
+            adds nothing to a known speaker.
+        """
+        _check_name(name)
+        self._check_state(state)
+        heard = None if wav is None else self._voice(self._samples(wav))
+        if name in self:
+            known = self._load(name).embeddings[0]
+        elif heard is None:
+            raise ValueError(
+                f"{_told(name)}: not in the bank; a new speaker needs a "
+                f"recording with at least {LEAST} s of sound"
+            )
+        else:
+            known = heard.new_zeros(0, len(heard))
+        if heard is not None:
+            known = torch.cat([known, heard[None]])[-self.max_embeddings :]
+        path, voice = self._path(name), Voice(known[None], state)
+        try:
+            voice.save(str(path), self._config(name))
+        except OSError as error:
+            raise OSError(f"{path}: cannot be written: {error}") from error
+        self._centroids[name], self._table = _centroid(known), None
+        self._use(name)
+        while len(self) > self.max_speakers:
+            oldest = next(iter(self._centroids))
+            logger.info("%s is forgotten: the bank is full", _told(oldest))
+            self.forget(oldest)
+
+    def forget(self, name):
+        """Removes a speaker: the voice, the state and the name.
+
+        Arguments
+        ---------
+        name : str
+            A speaker of the bank.
+        """
+        self._check_known(name)
+        self._path(name).unlink(missing_ok=True)
+        del self._centroids[name]
+        self._table = None
+
+    def likeness(self, wav):
+        """How alike the parts of a recording are: low for two voices.
+
+        Its sounding seconds fall into two groups, around the two that are
+        least alike.
+
+        Arguments
+        ---------
+        wav : torch.Tensor or str or Path
+            Samples [S] at the model's rate, or a file.
+
+        Returns
+        -------
+        float
+            Cosine similarity of the groups' mean embeddings; 1 if less than
+            two seconds sound, which are not compared.
+        """
+        sound = self._sound(self._samples(wav))
+        size = round(PART * self.asr.sample_rate)
+        count = len(sound) // size
+        if count < 2:
+            return 1.0
+        parts = self._embed(sound[: count * size].view(count, size))
+        alike = parts @ parts.T
+        one, other = divmod(int(alike.argmin()), count)
+        near = alike[one] >= alike[other]
+        if near.all() or not near.any():  # all the same
+            return 1.0
+        means = parts[near].mean(0), parts[~near].mean(0)
+        return float(F.cosine_similarity(*means, dim=0))
+
+    def _open(self):
+        """Reads how the speakers sound; removes what a kill has left."""
+        found = []
+        for path in self.folder.iterdir():
+            if UNFINISHED_FILE.fullmatch(path.name):
+                path.unlink()
+            elif SPEAKER_FILE.fullmatch(path.name):
+                found.append((path.stat().st_mtime_ns, path))
+        for self._stamp, path in sorted(found):
+            try:
+                with safe_open(path, "pt") as file:
+                    config = json.loads(file.metadata()["config"])
+                    embeddings = file.get_tensor("embeddings")[0]
+                name = config.pop("name")
+                whole = self._path(name) == path
+            except (
+                SafetensorError,
+                AttributeError,
+                LookupError,
+                TypeError,
+                ValueError,
+            ):
+                whole = False
+            if not whole:
+                raise ValueError(f"{path}: no speaker, or damaged; remove it")
+            if config != self.identity:
+                raise ValueError(
+                    f"{self.folder}: bank of another model or embedder: "
+                    f"{_list(config)}, not {_list(self.identity)}"
+                )
+            self._centroids[name] = _centroid(embeddings)
+
+    def _path(self, name):
+        """The file of a speaker."""
+        if not self._lock.alive:
+            raise ValueError(f"{self.folder}: this bank is closed")
+        digest = hashlib.sha256(name.encode("utf-8", "surrogatepass"))
+        return self.folder / f"{digest.hexdigest()}.safetensors"
+
+    def _config(self, name):
+        """What a speaker's file belongs to."""
+        now = {**self.identity, **self.asr.identity}
+        if now != self.identity:  # another look-ahead was chosen
+            raise ValueError(
+                f"{self.folder}: bank of {_list(self.identity)}; the model "
+                f"has become {_list(now)}"
+            )
+        return {**now, "name": name}
+
+    def _load(self, name):
+        """A speaker of the bank."""
+        self._check_known(name)
+        config = self._config(name)
+        return Voice.load(str(self._path(name)), config, self.asr.device)
+
+    def _use(self, name):
+        """Makes a speaker the one used last, also for the next process."""
+        self._centroids[name] = self._centroids.pop(name)
+        self._stamp = max(time.time_ns(), self._stamp + 1)
+        os.utime(self._path(name), ns=(self._stamp, self._stamp))
+
+    def _check_known(self, name):
+        if not isinstance(name, str) or name not in self:
+            raise ValueError(f"{_told(name)}: no speaker in {self.folder}")
+
+    def _check_state(self, state):
+        """Raises unless it is one row of this kind of model."""
+        try:
+            SessionState.cat([self.asr.initial_state(), state])
+            one = len(state.last) == 1
+        except (AttributeError, TypeError, ValueError, RuntimeError) as error:
+            raise ValueError(f"no state of this model: {error}") from error
+        if not one:
+            raise ValueError(
+                f"the states of {len(state.last)} rows; one is kept of a voice"
+            )
+
+    def _samples(self, wav):
+        """A recording that can be used [S]."""
+        if not isinstance(wav, torch.Tensor):
+            return self.asr.load_audio(wav)
+        if wav.ndim != 1 or not wav.is_floating_point():
+            raise ValueError(
+                f"the waveform: one channel of floats between -1 and 1, not "
+                f"{wav.dtype} {tuple(wav.shape)}"
+            )
+        if not bool(wav.isfinite().all()):
+            raise ValueError("the waveform: has samples that are not finite")
+        return wav
+
+    def _sound(self, samples):
+        return sounding(samples, self.asr.sample_rate)
+
+    def _voice(self, samples):
+        """Embedding [E], or None if there is too little sound."""
+        if len(self._sound(samples)) < LEAST * self.asr.sample_rate:
+            return None
+        return self._embed(samples[None])[0]
+
+    def _embed(self, wavs):
+        """Embeddings [B, E] of length 1."""
+        with torch.no_grad():
+            found = self.embedder.encode_batch(wavs, torch.ones(len(wavs)))
+        found = found.flatten(1).float().cpu()
+        if not bool(found.isfinite().all()):
+            raise ValueError("the embedder gave values that are not finite")
+        return F.normalize(found, dim=1)
+
+
+def load_embedder(source, **options):
+    """An encoder of voices.
+
+    Arguments
+    ---------
+    source : str or Path
+        A folder, or a name on the Hugging Face hub such as
+        `speechbrain/spkrec-ecapa-voxceleb`.
+    **options : dict
+        Of SpeechBrain's `from_hparams`: `savedir`, `run_opts`.
+
+    Returns
+    -------
+    EncoderClassifier
+    """
+    try:
+        return EncoderClassifier.from_hparams(str(source), **options)
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"{source}: no encoder of voices: neither a folder with a "
+            f"hyperparams.yaml nor a name on the hub that can be reached "
+            f"({' '.join(str(error).split())})"
+        ) from error
+
+
+def sounding(samples, sample_rate):
+    """A recording without its silent tenths of a second.
+
+    Arguments
+    ---------
+    samples : torch.Tensor
+        [S]
+    sample_rate : int
+        Samples a second.
+
+    Returns
+    -------
+    torch.Tensor
+        [S'], a multiple of a tenth of a second.
+
+    Example
+    -------
+    >>> wave = torch.sin(torch.arange(1000.0))
+    >>> wave[200:700] = 0
+    >>> len(sounding(wave, sample_rate=1000))
+    500
+    """
+    size = int(BLOCK * sample_rate)
+    blocks = F.pad(samples, (0, -len(samples) % size)).view(-1, size)
+    if not len(blocks):
+        return samples
+    power = blocks.var(1, correction=0)
+    return blocks[power > max(SILENCE, RANGE * float(power.max()))].flatten()
+
+
+def _centroid(embeddings):
+    """Direction of the mean [E] of embeddings [K, E]."""
+    return F.normalize(embeddings.mean(0), dim=0).cpu()
+
+
+def _identity(embedder):
+    """What tells this embedder from others."""
+    own = getattr(embedder, "identity", None)
+    if own is not None:
+        return str(own)
+    if not isinstance(embedder, torch.nn.Module):
+        raise ValueError("the embedder: neither a module nor has an identity")
+    digest = hashlib.sha256()
+    for name, value in sorted(embedder.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(value.cpu().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _hold(folder):
+    """Makes the folder; a descriptor that keeps others out while open."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+        # A folder cannot be opened where there is no fcntl.
+        descriptor = os.open(folder if fcntl else os.devnull, os.O_RDONLY)
+    except OSError as error:
+        raise OSError(
+            f"{folder}: a bank of speakers cannot be kept here: "
+            f"{error.strerror}; name a folder that can be written"
+        ) from error
+    try:
+        if fcntl:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise OSError(
+            f"{folder}: this bank is open already, here or in another "
+            "process; close it there first"
+        ) from None
+    return descriptor
+
+
+def _check_name(name):
+    if not isinstance(name, str) or not 1 <= len(name) <= 10_000:
+        raise ValueError(
+            f"{_told(name)}: the name of a speaker is 1 to 10,000 characters"
+        )
+
+
+def _told(name):
+    """A name within a message, on one line."""
+    text = repr(name)
+    return text if len(text) <= 60 else f"{text[:60]}..."
+
+
+def _list(identity):
+    return ", ".join(f"{key} {value}" for key, value in identity.items())
