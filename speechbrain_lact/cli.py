@@ -63,6 +63,15 @@ Device = Annotated[
     Optional[str],
     typer.Option(help="cpu, cuda, cuda:1.", show_default="cuda if there is"),
 ]
+Block = Annotated[
+    Optional[int],
+    typer.Option(
+        min=0,
+        help="Encoder frames that are seen at once: more of them give fewer "
+        "errors, later. 0: a recording is seen whole.",
+        show_default="the model's",
+    ),
+]
 BatchSize = Annotated[
     int,
     typer.Option(min=1, help="Recordings of up to 60 s done at a time."),
@@ -93,6 +102,7 @@ def transcribe(
     ] = None,
     batch_size: BatchSize = 8,
     device: Device = None,
+    block: Block = None,
     resume: Annotated[
         bool,
         typer.Option(
@@ -119,7 +129,7 @@ def transcribe(
         if todo and source == "-":
             incoming = standard_input()
         if todo:
-            asr = load_model(model, device)
+            asr = load_model(model, device, block)
         if todo and source == "-":
             folder = stack.enter_context(tempfile.TemporaryDirectory())
             todo[0].path = incoming.save(folder, asr.sample_rate)
@@ -161,6 +171,7 @@ def stream(
         ),
     ] = None,
     device: Device = None,
+    block: Block = None,
 ):
     """Writes down what comes in on standard input, while it comes.
 
@@ -168,7 +179,7 @@ def stream(
     endian). Each word is printed as soon as it is complete.
     """
     incoming = standard_input(rate)
-    asr = load_model(model, device)
+    asr = load_model(model, device, block)
     session, space = asr.stream(max_lag=max_lag), ""
 
     def say(words):
@@ -212,6 +223,7 @@ def evaluate(
     ] = None,
     batch_size: BatchSize = 8,
     device: Device = None,
+    block: Block = None,
 ):
     """Scores a model: word and character errors, speed.
 
@@ -224,7 +236,7 @@ def evaluate(
         raise ValueError(f"{manifest}: no words to compare with")
     if out is not None:
         refuse_existing(out / "results.json", "name another folder")
-    asr = load_model(model, device)
+    asr = load_model(model, device, block)
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
     from speechbrain.utils.metric_stats import ErrorRateStats
@@ -264,7 +276,7 @@ def evaluate(
     _count(len(recordings), len(bad), "scored")
 
 
-def load_model(folder, device=None):
+def load_model(folder, device=None, block=None):
     """Loads a model; nothing is fetched or written.
 
     Arguments
@@ -273,6 +285,8 @@ def load_model(folder, device=None):
         Its folder.
     device : str, optional
         Where to; a GPU if there is one.
+    block : int, optional
+        Frames that are seen at once, 0 for all.
 
     Returns
     -------
@@ -315,6 +329,8 @@ def load_model(folder, device=None):
             fetch_config=FetchConfig(allow_network=False),
         )
         asr.initial_state()
+        if block is not None:
+            asr.set_block(block or None)
     # A damaged file can fail in as many ways as there are readers.
     except Exception as error:
         raise ValueError(

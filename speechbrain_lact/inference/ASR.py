@@ -110,11 +110,7 @@ class LaCTASR(EncoderASR):
     def identity(self):
         """What tells this model from others, for files of states."""
         if self._digest is None:
-            digest = hashlib.sha256()
-            for name, value in sorted(self.encoder.state_dict().items()):
-                digest.update(name.encode())
-                digest.update(value.cpu().numpy().tobytes())
-            self._digest = digest.hexdigest()[:16]
+            self._digest = fingerprint(self.encoder)
         config = self.encoder.dynchunktrain_config
         block = None if config is None else config.chunk_size
         return {"model": self._digest, "block": block}
@@ -594,6 +590,30 @@ class Session:
         if self.behind and self.lag == 0:
             logger.warning("caught up with real time: learning again")
         self.behind = late or (self.behind and self.lag > 0)
+
+
+def fingerprint(module):
+    """What tells the weights of a module from others.
+
+    Arguments
+    ---------
+    module : torch.nn.Module
+
+    Returns
+    -------
+    str
+
+    Example
+    -------
+    >>> a, b = torch.nn.Linear(2, 2), torch.nn.Linear(2, 2)
+    >>> fingerprint(a) == fingerprint(a), fingerprint(a) == fingerprint(b)
+    (True, False)
+    """
+    digest = hashlib.sha256()
+    for name, value in sorted(module.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(value.cpu().numpy().tobytes())
+    return digest.hexdigest()[:16]
 
 
 def collapse(tokens, last, blank):

@@ -20,7 +20,7 @@ from safetensors import SafetensorError, safe_open
 
 from speechbrain.inference.classifiers import EncoderClassifier
 from speechbrain.utils.logger import get_logger
-from speechbrain_lact.inference.ASR import SessionState
+from speechbrain_lact.inference.ASR import SessionState, fingerprint
 from speechbrain_lact.nnet.state import State, nested
 
 try:
@@ -532,11 +532,7 @@ def _identity(embedder):
         return str(own)
     if not isinstance(embedder, torch.nn.Module):
         raise ValueError("the embedder: neither a module nor has an identity")
-    digest = hashlib.sha256()
-    for name, value in sorted(embedder.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(value.cpu().numpy().tobytes())
-    return digest.hexdigest()[:16]
+    return fingerprint(embedder)
 
 
 def _hold(folder):

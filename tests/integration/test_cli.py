@@ -21,7 +21,7 @@ import pytest
 import soundfile
 import torch
 
-from speechbrain_lact.cli import MODEL, main
+from speechbrain_lact.cli import MODEL, load_model, main
 from speechbrain_lact.dataio.audio import AudioFile
 from speechbrain_lact.dataio.pipe import Incoming
 from speechbrain_lact.inference.ASR import Word
@@ -284,6 +284,20 @@ def test_long_recording_and_subtitles(speech, call, tmp_path, monkeypatch):
         "x.srt",
         "x.vtt",
     }
+
+
+@needs_model
+def test_block_is_that_of_the_class(kinds, call):
+    """`--block` is `LaCTASR.set_block`; without blocks nothing streams."""
+    path, said = kinds / "whole.flac", {}
+    for block in (2, 16, 0):
+        code, said[block], _ = call("transcribe", path, "--block", block)
+        assert code == 0
+        asr = load_model(MODEL)
+        asr.set_block(block or None)
+        assert said[block].strip() == asr.transcribe_file(path)
+    assert len(set(said.values())) > 1
+    assert said[2] == call("transcribe", path)[1]
 
 
 def test_lines_of_subtitles():
