@@ -170,6 +170,14 @@ def stream(
             "until the model has caught up.",
         ),
     ] = None,
+    state: Annotated[
+        Optional[Path],
+        typer.Option(
+            help="File of the session: goes on from it if it is there, and "
+            "leaves it there when the input ends. The last word may not be "
+            "whole then: the run that goes on prints it.",
+        ),
+    ] = None,
     device: Device = None,
     block: Block = None,
 ):
@@ -180,7 +188,8 @@ def stream(
     """
     incoming = standard_input(rate)
     asr = load_model(model, device, block)
-    session, space = asr.stream(max_lag=max_lag), ""
+    before = asr.load_state(state) if state and state.exists() else None
+    session, space = asr.stream(before, max_lag), ""
 
     def say(words):
         """Prints words at once."""
@@ -195,7 +204,10 @@ def stream(
         with contextlib.suppress(KeyboardInterrupt):
             for samples in incoming.pieces(piece, asr.sample_rate):
                 say(session.feed(samples).words)
-        say(session.finish().words)
+        if state is None:
+            say(session.finish().words)
+        else:
+            session.save(state)
     finally:
         sys.stdout.write("\n")
         sys.stdout.flush()

@@ -9,13 +9,14 @@ Authors
 """
 
 import dataclasses
+import hashlib
 import json
 import os
 from dataclasses import dataclass
 
 import torch
 
-STATE_VERSION = 1
+STATE_VERSION = 2
 
 
 def buffer(side, dim=1):
@@ -201,16 +202,17 @@ class State:
         # Only here and in `load`: SpeechBrain does not depend on it.
         from safetensors.torch import save
 
-        metadata = {
-            "format": type(self).__name__,
-            "version": str(STATE_VERSION),
-            "config": json.dumps(config, sort_keys=True),
-        }
         aside = f"{path}.{os.getpid()}.part"
         # Copies: fields of a new state may share memory.
         tensors = {
             name: tensor.clone(memory_format=torch.contiguous_format)
             for name, tensor in self._named_tensors()
+        }
+        metadata = {
+            "format": type(self).__name__,
+            "version": str(STATE_VERSION),
+            "config": json.dumps(config, sort_keys=True),
+            "digest": _digest(tensors),
         }
         try:
             # Not `save_file`: killed, it leaves a file of a name of its own.
@@ -269,6 +271,8 @@ class State:
                 for k in differ
             )
             raise ValueError(f"{path}: state of another model: {told}")
+        if metadata.get("digest") != _digest(tensors):
+            raise ValueError(f"{path}: damaged: not what was written to it")
         return cls._from_tensors(tensors)
 
     @classmethod
@@ -306,6 +310,16 @@ class State:
             elif any(n.startswith(name + ".") for n in tensors):
                 values[field.name] = inner._from_tensors(tensors, name + ".")
         return cls(**values)
+
+
+def _digest(tensors):
+    """What changes when a bit of any of these named tensors does."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        value = tensors[name].cpu()
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        digest.update(value.flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _same_width(tensors, pad=None, dim=1):

@@ -200,7 +200,9 @@ def test_foreign_and_damaged_states_are_refused(asr, tmp_path):
         next(iter(other.encoder.parameters())).add_(1e-3)
     with pytest.raises(ValueError, match="state of another model"):
         other.load_state(path)
-    for damaged in (data[: len(data) // 2], data[:5], b"", b"x" * 100):
+    edited = bytearray(data)
+    edited[-20] ^= 1
+    for damaged in (data[: len(data) // 2], data[:5], b"", b"x" * 100, edited):
         path.write_bytes(damaged)
         with pytest.raises(ValueError, match=str(path)):
             asr.load_state(path)

@@ -499,6 +499,30 @@ def test_models_that_cannot_be_loaded(copy, kinds, call):
 
 
 @needs_model
+@pytest.mark.slow
+def test_a_stream_goes_on_from_its_state(kinds, transcripts, tmp_path):
+    """Two processes say what one does; a state that is damaged is refused."""
+    path, printed = tmp_path / "session", []
+    data = pcm(soundfile.read(kinds / "whole.flac")[0])
+    half = len(data) // 4 * 2
+    for part in (data[:half], data[half:]):
+        code, words, err = ended(started("stream", "--state", path), part)
+        assert (code, err) == (0, "")
+        printed += words.split()
+    whole = transcripts[3]["whole.flac"]["text"].split()
+    assert printed in (whole, whole[:-1])
+    good = path.read_bytes()
+    edited = bytearray(good)
+    edited[-20] ^= 1
+    for bad in (good[: len(good) // 2], bytes(edited)):
+        path.write_bytes(bad)
+        code, words, err = ended(started("stream", "--state", path), data)
+        assert (code, words, len(err.splitlines())) == (1, "", 1)
+        assert f"speechbrain-lact: {path}: " in err
+        assert path.read_bytes() == bad
+
+
+@needs_model
 def test_a_lag_is_told(speech, call, tmp_path, monkeypatch):
     (tmp_path / "x.raw").write_bytes(pcm(speech[: 2 * RATE]))
     with open(tmp_path / "x.raw", "rb") as source:
