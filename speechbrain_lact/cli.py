@@ -470,7 +470,7 @@ def _recognise(asr, recordings, batch_size):
 
 def _recognise_batch(asr, batch):
     """One step of the model."""
-    from speechbrain.utils.data_utils import batch_pad_right
+    from speechbrain_lact.dataio.audio import pad_waves
 
     wavs, good = [], []
     for recording, audio in batch:
@@ -482,7 +482,7 @@ def _recognise_batch(asr, batch):
         else:
             good.append(recording)
     if good:
-        words, _ = asr.transcribe_words(*batch_pad_right(wavs))
+        words, _ = asr.transcribe_words(*pad_waves(wavs))
         for recording, recording.words in zip(good, words):
             yield recording
 

@@ -167,3 +167,29 @@ def mono(samples, name):
     if not np.isfinite(samples).all():
         raise ValueError(f"{name}: has samples that are not finite")
     return samples.mean(1)
+
+
+def pad_waves(waves):
+    """Recordings as a batch.
+
+    Arguments
+    ---------
+    waves : list of torch.Tensor
+        [S] each, of any lengths, also none.
+
+    Returns
+    -------
+    wavs : torch.Tensor
+        [B, S], zeros behind the shorter ones.
+    wav_lens : torch.Tensor
+        Length of each over S [B], exact (float64).
+
+    Example
+    -------
+    >>> wavs, lengths = pad_waves([torch.ones(4), torch.ones(1)])
+    >>> wavs[1], lengths.tolist()
+    (tensor([1., 0., 0., 0.]), [1.0, 0.25])
+    """
+    wavs = torch.nn.utils.rnn.pad_sequence(waves, batch_first=True)
+    lengths = torch.tensor([len(wave) for wave in waves]).double()
+    return wavs, lengths / max(wavs.shape[1], 1)

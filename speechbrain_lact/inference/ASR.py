@@ -4,6 +4,7 @@ Authors
 * speechbrain_lact contributors 2026
 """
 
+import functools
 import hashlib
 import time
 from dataclasses import dataclass, field, replace
@@ -13,9 +14,8 @@ import torch
 from tqdm import tqdm
 
 from speechbrain.inference.ASR import EncoderASR
-from speechbrain.utils.data_utils import batch_pad_right
 from speechbrain.utils.logger import get_logger
-from speechbrain_lact.dataio.audio import AudioFile
+from speechbrain_lact.dataio.audio import AudioFile, pad_waves
 from speechbrain_lact.inference.export import PipelineState
 from speechbrain_lact.nnet.state import State, Waiting, nested
 from speechbrain_lact.utils.dynamic_chunks import BlockSampler
@@ -100,8 +100,10 @@ class LaCTASR(EncoderASR):
             raise ValueError(
                 "not a model that recipes/LibriSpeech/train.py has written"
             )
+        if not isinstance(self.decoding_function, functools.partial):
+            raise ValueError("decoding_function: greedy CTC, with blank_id")
         self.sample_rate = self.hparams.audio_normalizer.sample_rate
-        self.blank = self.hparams.decoding_function.keywords["blank_id"]
+        self.blank = self.decoding_function.keywords["blank_id"]
         hop = self.encoder.compute_features.get_filter_properties().stride
         self.frame_seconds = hop * self.encoder.cnn.stride / self.sample_rate
         self._digest = None
@@ -266,9 +268,7 @@ class LaCTASR(EncoderASR):
         with torch.no_grad():
             log_probs = self.encode_batch(wavs, wav_lens, state)
         tokens = self.decoding_function(log_probs, wav_lens.to(self.device))
-        if isinstance(tokens[0][0] if tokens[0] else 0, int):
-            return [self.tokenizer.decode_ids(row) for row in tokens], tokens
-        return [row[0].text for row in tokens], tokens
+        return [self.tokenizer.decode_ids(row) for row in tokens], tokens
 
     def transcribe_words(self, wavs, wav_lens, state=None):
         """Words with their times, of whole recordings.
@@ -418,7 +418,7 @@ class LaCTASR(EncoderASR):
         learning = torch.tensor([not session.behind for session in sessions])
         encoder = state.pipeline.encoder.learn(learning.to(self.device))
         state.pipeline = replace(state.pipeline, encoder=encoder)
-        wavs, lengths = batch_pad_right(pieces)
+        wavs, lengths = pad_waves(pieces)
         heard, state = self._step(state, wavs, lengths, final)
         for row, (session, begin) in enumerate(zip(sessions, begins)):
             session.state = state.index(slice(row, row + 1))

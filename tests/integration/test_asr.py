@@ -159,6 +159,17 @@ def test_thirty_two_sessions_are_one_call(asr, recording):
     assert calls == [32]
 
 
+def test_sessions_that_end_together(asr, recording):
+    """All at once, without any more samples, as one after the other."""
+    parts = [recording[: 5 * RATE], recording[20 * RATE : 23 * RATE]]
+    alone = [listen(asr.stream(), [part]) for part in parts]
+    sessions = [asr.stream() for _ in parts]
+    begun = asr.feed(sessions, parts)
+    ended = asr.feed(sessions, [torch.zeros(0)] * 2, final=True)
+    found = [a.words + b.words for a, b in zip(begun, ended)]
+    assert found == alone
+
+
 def test_changing_words_become_stable(asr, recording):
     """What is changing is the beginning of the next word."""
     session, before = asr.stream(), ""
