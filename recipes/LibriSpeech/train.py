@@ -589,6 +589,14 @@ def plain_settings(path, overrides):
     return YAML().load(text)
 
 
+def given_settings(overrides):
+    """What the command line says, YAML as text, as a dictionary."""
+    try:
+        return dict(YAML().load(overrides) or {}) if overrides else {}
+    except YAMLError as error:
+        raise ValueError(f"command line: {error}") from error
+
+
 def source_settings(settings):
     """Those settings that follow from what a model is to start from."""
     if settings["source"] is None:
@@ -617,10 +625,7 @@ def load_experiment(path, overrides):
     csvs : dict
         As `prepare_data`.
     """
-    try:
-        given = dict(YAML().load(overrides) or {}) if overrides else {}
-    except YAMLError as error:
-        raise ValueError(f"command line: {error}") from error
+    given = given_settings(overrides)
     settings = plain_settings(path, dict(given))
     if "source" in settings:
         given = {**source_settings(settings), **given}
