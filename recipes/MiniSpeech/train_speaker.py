@@ -158,7 +158,6 @@ class SpeakerBrain(SkipBadFiles, sb.Brain):
         threshold : float
             The one used.
         """
-        bad = len(self.bad_files)
         self.evaluate(data, min_key="EER", test_loader_kwargs=loader)
         eer, own = equal_error(self.same, self.different)
         if threshold is None:
@@ -180,7 +179,7 @@ class SpeakerBrain(SkipBadFiles, sb.Brain):
             "EER": round(100 * eer, 2),
             "other voice accepted": round(100 * accepted, 2),
             "same voice rejected": round(100 * rejected, 2),
-            "bad_files": len(self.bad_files) - bad,
+            "bad_files": len(data) - len(self.heard),
         }
         return row, threshold
 
