@@ -28,7 +28,6 @@ from hyperpyyaml import load_hyperpyyaml, resolve_references
 from ruamel.yaml import YAML, YAMLError
 
 import speechbrain as sb
-from speechbrain.dataio.batch import PaddedBatch
 from speechbrain.dataio.dataset import DynamicItemDataset
 from speechbrain.decoders.scorer import (
     KenLMScorer,
@@ -38,6 +37,8 @@ from speechbrain.decoders.scorer import (
 from speechbrain.tokenizers.SentencePiece import SentencePiece
 from speechbrain.utils.distributed import if_main_process, run_on_main
 from speechbrain.utils.logger import get_logger
+from speechbrain_lact.dataio.audio import read_audio
+from speechbrain_lact.dataio.batch import Batch, SkipBadFiles
 from speechbrain_lact.inference.card import training_sources, write_card
 from speechbrain_lact.inference.export import (
     check_repo,
@@ -60,7 +61,7 @@ MEMORIES = ("carried", "reset", "other", "frozen", "none")
 logger = get_logger(__name__)
 
 
-class ASR(sb.Brain):
+class ASR(SkipBadFiles, sb.Brain):
     """Trains with the memory carried over sessions and tests what it does."""
 
     def prepare(self, tokenizer):
@@ -76,20 +77,6 @@ class ASR(sb.Brain):
         if self.has_memory:
             self.states = SessionStates(encoder, LaCTEncoderState)
             self.checkpointer.add_recoverable("states", self.states)
-
-    def fit_batch(self, batch):
-        """Skips a batch of which no file could be read."""
-        self.bad_files.update(batch.bad)
-        if batch.empty:
-            return torch.zeros(())
-        return super().fit_batch(batch)
-
-    def evaluate_batch(self, batch, stage):
-        """As `fit_batch`."""
-        self.bad_files.update(batch.bad)
-        if batch.empty:
-            return torch.zeros(())
-        return super().evaluate_batch(batch, stage)
 
     def compute_forward(self, batch, stage):
         """Log-probabilities of the tokens [B, T, V], lengths [B], and what
@@ -348,17 +335,6 @@ class ASR(sb.Brain):
         }
 
 
-class Batch(PaddedBatch):
-    """Padded batch of the utterances that could be read."""
-
-    def __init__(self, examples, **kwargs):
-        self.bad = [e["id"] for e in examples if e["sig"] is None]
-        good = [e for e in examples if e["sig"] is not None]
-        self.empty = not good
-        if good:
-            super().__init__(good, **kwargs)
-
-
 class Tokenizer(SentencePiece):
     """SpeechBrain's tokenizer, with as many tokens as a small text has."""
 
@@ -376,40 +352,6 @@ class Tokenizer(SentencePiece):
             unk_id=0,
             minloglevel=2,
         )
-
-
-def read_audio(path, sample_rate):
-    """Reads a recording, or says in one line why not.
-
-    Arguments
-    ---------
-    path : str
-        The file.
-    sample_rate : int
-        What the model needs.
-
-    Returns
-    -------
-    torch.Tensor
-        Samples [S], or None for a file that cannot be used.
-    """
-    try:
-        audio, rate = sb.dataio.audio_io.load(path)
-    except Exception as error:  # whatever the decoder throws, go on
-        logger.warning("%s: skipped, cannot be read: %s", path, error)
-        return None
-    audio = audio.mean(0) if audio.ndim > 1 else audio
-    reason = None
-    if rate != sample_rate:
-        reason = f"is at {rate} Hz, not {sample_rate}"
-    elif not len(audio):
-        reason = "is empty"
-    elif not bool(audio.isfinite().all()):
-        reason = "has samples that are not finite"
-    if reason:
-        logger.warning("%s: skipped, %s", path, reason)
-        return None
-    return audio
 
 
 def join_utterances(rows, most, seed):
@@ -647,6 +589,14 @@ def plain_settings(path, overrides):
     return YAML().load(text)
 
 
+def given_settings(overrides):
+    """What the command line says, YAML as text, as a dictionary."""
+    try:
+        return dict(YAML().load(overrides) or {}) if overrides else {}
+    except YAMLError as error:
+        raise ValueError(f"command line: {error}") from error
+
+
 def source_settings(settings):
     """Those settings that follow from what a model is to start from."""
     if settings["source"] is None:
@@ -675,10 +625,7 @@ def load_experiment(path, overrides):
     csvs : dict
         As `prepare_data`.
     """
-    try:
-        given = dict(YAML().load(overrides) or {}) if overrides else {}
-    except YAMLError as error:
-        raise ValueError(f"command line: {error}") from error
+    given = given_settings(overrides)
     settings = plain_settings(path, dict(given))
     if "source" in settings:
         given = {**source_settings(settings), **given}

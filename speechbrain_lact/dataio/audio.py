@@ -1,4 +1,4 @@
-"""Recordings read piece by piece: one channel, at the model's rate.
+"""Recordings, whole or read piece by piece: one channel, at the model's rate.
 
 Authors
 * speechbrain_lact contributors 2026
@@ -10,6 +10,11 @@ import numpy as np
 import soundfile
 import soxr
 import torch
+
+from speechbrain.dataio import audio_io
+from speechbrain.utils.logger import get_logger
+
+logger = get_logger(__name__)
 
 # Shortest recording that has a frame of features.
 LEAST_SECONDS = 0.025
@@ -193,3 +198,37 @@ def pad_waves(waves):
     wavs = torch.nn.utils.rnn.pad_sequence(waves, batch_first=True)
     lengths = torch.tensor([len(wave) for wave in waves]).double()
     return wavs, lengths / max(wavs.shape[1], 1)
+
+
+def read_audio(path, sample_rate):
+    """Reads a recording, or says in one line why not.
+
+    Arguments
+    ---------
+    path : str
+        The file.
+    sample_rate : int
+        What the model needs.
+
+    Returns
+    -------
+    torch.Tensor
+        Samples [S], or None for a file that cannot be used.
+    """
+    try:
+        audio, rate = audio_io.load(path)
+    except Exception as error:  # whatever the decoder throws, go on
+        logger.warning("%s: skipped, cannot be read: %s", path, error)
+        return None
+    audio = audio.mean(0) if audio.ndim > 1 else audio
+    reason = None
+    if rate != sample_rate:
+        reason = f"is at {rate} Hz, not {sample_rate}"
+    elif not len(audio):
+        reason = "is empty"
+    elif not bool(audio.isfinite().all()):
+        reason = "has samples that are not finite"
+    if reason:
+        logger.warning("%s: skipped, %s", path, reason)
+        return None
+    return audio

@@ -540,10 +540,6 @@ def _limits(settings, sources, csv):
     seconds = [float(row["duration"]) for row in rows]
     words = {word for row in rows for word in row["wrd"].split()}
     letters = "".join(sorted(set("".join(words))))
-    kinds = {}
-    for source in sources:
-        known = source.corpus
-        kinds[known.voices if known else f"not known of {source.name}"] = None
     languages = {
         source.corpus.language
         if source.corpus
@@ -561,8 +557,146 @@ def _limits(settings, sources, csv):
             f"{len(rows):,} utterances of {min(seconds):.1f} to "
             f"{max(seconds):.1f} s, {len({r['spk_id'] for r in rows}):,} "
             f"speakers, {len(words):,} different words.",
-            f"- Voices: {'; '.join(kinds)}.",
+            f"- Voices: {_voices(sources)}.",
             f"- It writes these characters: `{letters}` and the space.",
+            "- Nothing was measured but what the table says.",
+        ]
+    )
+
+
+def _voices(sources):
+    """Who speaks."""
+    kinds = {}
+    for source in sources:
+        known = source.corpus
+        kinds[known.voices if known else f"not known of {source.name}"] = None
+    return "; ".join(kinds)
+
+
+def write_embedder_card(
+    folder, settings, sources, csv, rows, table, threshold, command
+):
+    """Writes the card into the folder of a trained encoder of voices.
+
+    Arguments
+    ---------
+    folder : str or Path
+        Where `write_embedder` has put it.
+    settings : dict
+        The experiment.
+    sources : list of Source
+        What it was trained on (`training_sources`).
+    csv : str
+        Path of the CSV file of the training data.
+    rows : list of dict
+        The results: `test`, `EER`, ...; the first of the dev set.
+    table : str
+        The same in Markdown.
+    threshold : float
+        Cosine similarity above which two embeddings are of one voice.
+    command : list of str
+        What was typed to train it.
+    """
+    name = Path(command[1]).stem
+    parts = [
+        _embedder_front_matter(name, settings, sources, rows),
+        f"# {name}",
+        _embedder(settings),
+        EMBEDDER_LOADING,
+        _training(settings, sources, csv, command),
+        f"## Results\n\n{table}\n\n{EMBEDDER_RESULTS.format(threshold)}",
+        _embedder_limits(settings, sources, csv),
+        f"Made with {', '.join(_versions())}.",
+    ]
+    (Path(folder) / "README.md").write_text("\n\n".join(parts) + "\n")
+
+
+EMBEDDER_LOADING = """\
+## Use
+
+It needs the packages speechbrain and speechbrain_lact.
+
+```python
+from speechbrain.inference.speaker import SpeakerRecognition
+
+model = SpeakerRecognition.from_hparams(source="path/to/this/folder")
+similarity, _ = model.verify_files("one.wav", "other.wav")
+print(float(similarity) > model.hparams.threshold)
+```
+
+`speechbrain_lact.processing.speaker_states.load_embedder` loads the same
+folder for a bank of speakers."""
+
+EMBEDDER_RESULTS = """\
+In percent. EER: equal error rate of the cosine similarity of two utterances,
+at a threshold of the test set's own. Acceptance of another voice and rejection
+of the same one: at {}, the threshold of the first line, which is the
+`threshold` of `hyperparams.yaml`. Pairs of one voice are of two sessions,
+where a voice has more than one. No voice of the table was in training."""
+
+
+def _embedder_front_matter(name, settings, sources, rows):
+    """YAML for the hub."""
+    from huggingface_hub import EvalResult, ModelCardData
+
+    results = []
+    for row in rows[1:]:
+        corpus = _test_corpus(settings, row["test"])
+        results.append(
+            EvalResult(
+                task_type="audio-classification",
+                task_name="Speaker verification",
+                dataset_type=corpus.hub if corpus else row["test"],
+                dataset_name=_test_name(settings, row["test"]),
+                dataset_split=row["test"],
+                metric_type="eer",
+                metric_name="Equal error rate",
+                metric_value=row["EER"],
+            )
+        )
+    corpora = [source.corpus for source in sources]
+    known = list(dict.fromkeys(corpus for corpus in corpora if corpus))
+    data = ModelCardData(
+        model_name=name,
+        language=sorted({c.language for c in known}) if all(corpora) else None,
+        library_name="speechbrain",
+        tags=["speechbrain", "pytorch", "embeddings", "Speaker", "ECAPA-TDNN"],
+        datasets=[corpus.hub for corpus in known] or None,
+        metrics=["eer"],
+        eval_results=results,
+        **_hub_license(sources),
+    )
+    return f"---\n{data.to_yaml()}\n---"
+
+
+def _embedder(settings):
+    """What it is."""
+    model = settings["embedding_model"]
+    count = sum(p.numel() for p in model.parameters())
+    return (
+        f"An encoder of voices for SpeechBrain: "
+        f"{type(model).__name__.replace('_', '-')}, {count:,} parameters, "
+        f"{settings['emb_dim']} values a voice. It was trained to tell "
+        f"{settings['out_n_neurons']:,} voices from each other; what named "
+        f"them is not in this folder."
+    )
+
+
+def _embedder_limits(settings, sources, csv):
+    """What the training data say of where it may fail."""
+    rows = list(load_data_csv(csv).values())
+    seconds = [float(row["duration"]) for row in rows]
+    return "\n".join(
+        [
+            "## Limits",
+            "",
+            f"- Audio: {settings['sample_rate']} Hz, one channel (SpeechBrain's "
+            "interface converts other files).",
+            f"- Training audio: {sum(seconds) / 3600:.2f} h, {len(rows):,} "
+            f"utterances, of which {settings['sentence_len']:g} s at a time "
+            f"were heard, {len({r['session'] for r in rows}):,} sessions, "
+            f"{len({r['spk_id'] for r in rows}):,} speakers.",
+            f"- Voices: {_voices(sources)}.",
             "- Nothing was measured but what the table says.",
         ]
     )

@@ -4,6 +4,9 @@ The folder holds `hyperparams.yaml`, the weights and the tokenizer, and may be
 moved: `EncoderASR.from_hparams(source=folder)`, or `EncoderDecoderASR` for a
 model with a decoder. `push_model` puts it on the Hugging Face hub.
 
+`write_embedder` writes an encoder of voices for `EncoderClassifier` and
+`SpeakerRecognition`.
+
 Authors
 * speechbrain_lact contributors 2026
 """
@@ -29,6 +32,9 @@ from speechbrain_lact.nnet.state import State, Waiting, nested
 # Entries of a recipe's YAML that a trained model needs.
 PARTS = ("compute_features", "normalize", "CNN", "Transformer", "ctc_lin")
 DECODER_PARTS = ("seq_lin", "ctc_scorer", "test_search")
+
+# The same of an encoder of voices.
+EMBEDDER_PARTS = ("compute_features", "mean_var_norm", "embedding_model")
 
 FILES = {
     "model": "model.safetensors",
@@ -78,6 +84,23 @@ scorer: !new:speechbrain.decoders.scorer.ScorerBuilder
 modules:
   encoder: !ref <encoder>
   decoder: !ref <decoder>
+"""
+
+EMBEDDER = """
+# Cosine similarity of one voice: above this.
+threshold: {threshold}
+
+audio_normalizer: !new:speechbrain.dataio.preprocess.AudioNormalizer
+  sample_rate: {rate}
+
+pretrainer: !new:speechbrain_lact.inference.export.FolderPretrainer
+  loadables:
+    model: !ref <embedding_model>
+
+modules:
+  compute_features: !ref <compute_features>
+  mean_var_norm: !ref <mean_var_norm>
+  embedding_model: !ref <embedding_model>
 """
 
 
@@ -346,6 +369,35 @@ def write_model(folder, experiment, hparams, tokenizer):
     shutil.copymode(yaml, weights)
 
 
+def write_embedder(folder, experiment, model, threshold):
+    """Writes a trained encoder of voices to a folder.
+
+    Arguments
+    ---------
+    folder : str or Path
+        Where to; made if need be.
+    experiment : str or Path
+        The run's YAML, all values in it (`hyperparams.yaml` of its output
+        folder).
+    model : torch.nn.Module
+        Its `embedding_model`, trained.
+    threshold : float
+        Cosine similarity above which two embeddings are of one voice.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    settings = YAML().load(Path(experiment).read_text())
+    yaml = folder / "hyperparams.yaml"
+    yaml.write_text(
+        _dump({name: settings[name] for name in EMBEDDER_PARTS})
+        + EMBEDDER.format(threshold=threshold, rate=settings["sample_rate"])
+    )
+    weights = folder / FILES["model"]
+    save_model(model, str(weights))
+    # Safetensors keeps its files from others.
+    shutil.copymode(yaml, weights)
+
+
 def check_repo(repo):
     """Refuses what cannot be the name of a repository on the hub.
 
@@ -436,16 +488,13 @@ def inference_yaml(experiment, normalizer=True):
     -------
     str
     """
-    yaml = YAML()
-    settings = yaml.load(experiment)
+    settings = YAML().load(experiment)
     names = [*PARTS, *DECODER_PARTS, "model"]
     kept = {name: settings[name] for name in names if name in settings}
-    stream = io.StringIO()
-    yaml.dump(kept, stream)
     text = re.sub(
         r"^test_search: (?:&\w+ )?!name:(\S+)$",
         r"decoder: !new:\1\n  scorer: !ref <scorer>",
-        stream.getvalue(),
+        _dump(kept),
         flags=re.MULTILINE,
     )
     text += COMMON.format(
@@ -459,3 +508,10 @@ def inference_yaml(experiment, normalizer=True):
     if "seq_lin" in kept:
         return text + DECODER.format(ctc_weight=settings["ctc_weight_decode"])
     return text + CTC.format(blank=settings["blank_index"])
+
+
+def _dump(settings):
+    """Settings as YAML."""
+    stream = io.StringIO()
+    YAML().dump(settings, stream)
+    return stream.getvalue()

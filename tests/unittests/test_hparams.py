@@ -6,6 +6,7 @@ Authors
 """
 
 import csv
+import inspect
 import re
 from pathlib import Path
 
@@ -14,13 +15,20 @@ import torch
 from hyperpyyaml import load_hyperpyyaml
 from ruamel.yaml import YAML
 
+from recipes.LibriSpeech.train import prepare_data
 from speechbrain.utils.run_opts import RunOptions
 
 ROOT = Path(__file__).parents[2]
 MINI = ROOT / "hparams" / "mini.yaml"
-YAMLS = sorted(set((ROOT / "hparams").glob("*.yaml")) - {MINI})
+SPEAKER = ROOT / "hparams" / "ecapa_speaker.yaml"
+ALL = sorted(set((ROOT / "hparams").glob("*.yaml")) - {MINI})
+YAMLS = [path for path in ALL if path != SPEAKER]  # of recognisers
 TRAIN = (ROOT / "recipes" / "LibriSpeech" / "train.py").read_text()
-NAMES = [path.stem for path in YAMLS]
+TRAIN_SPEAKER = (
+    inspect.getsource(prepare_data)
+    + (ROOT / "recipes" / "MiniSpeech" / "train_speaker.py").read_text()
+)
+NAMES = [path.stem for path in ALL]
 
 
 def load(path, tmp_path, overrides=()):
@@ -44,15 +52,15 @@ def mini_for(path):
     return {k: v for k, v in mini.items() if k in keys}
 
 
-@pytest.mark.parametrize("path", YAMLS, ids=NAMES)
+@pytest.mark.parametrize("path", ALL, ids=NAMES)
 def test_every_key_is_used(path):
-    text = path.read_text()
+    text, code = path.read_text(), TRAIN_SPEAKER if path == SPEAKER else TRAIN
     options = RunOptions().as_dict()
     unused = []
     for key in YAML().load(text):
         used = (
             re.search(rf"<{key}[>.\[]", text)
-            or re.search(rf"""["']{key}["']|hparams\.{key}\b""", TRAIN)
+            or re.search(rf"""["']{key}["']|hparams\.{key}\b""", code)
             or key in options
             or key == "__set_seed"
         )
@@ -114,8 +122,10 @@ def test_stride_is_one_key(tmp_path, stride, device):
 
 
 def test_every_yaml_has_a_recipe_row():
-    with open(ROOT / "tests" / "recipes" / "LibriSpeech.csv") as file:
-        rows = list(csv.DictReader(file))
+    rows = []
+    for path in (ROOT / "tests" / "recipes").glob("*.csv"):
+        with open(path) as file:
+            rows += csv.DictReader(file)
     for column in (
         "Script_file",
         "Hparam_file",
@@ -125,3 +135,11 @@ def test_every_yaml_has_a_recipe_row():
         for row in rows:
             assert (ROOT / row[column]).is_file(), row[column]
     assert {Path(row["Hparam_file"]).stem for row in rows} == set(NAMES)
+
+
+def test_the_encoder_of_voices_is_small(tmp_path):
+    # On the CPU: its constructor computes, and 4 bytes a parameter.
+    hparams = {"output_folder": str(tmp_path), "out_n_neurons": 240}
+    with open(SPEAKER, encoding="utf-8") as file:
+        hparams = load_hyperpyyaml(file, hparams)
+    assert 4 * count(hparams, "embedding_model") < 2e6
