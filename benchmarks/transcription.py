@@ -234,21 +234,21 @@ def measure(folder, model, hours):
     return found
 
 
-def speed_over_time(minutes):
-    """Least and greatest speed of a tenth of a recording."""
-    tenth = max(len(minutes) // 10, 1)
+def speed_over_time(minutes, size):
+    """Speed of each so many minutes of a recording."""
     ends = [0.0, *minutes]
-    speeds = [
-        60 * tenth / (ends[i + tenth] - ends[i])
-        for i in range(0, len(minutes) - tenth + 1, tenth)
+    return [
+        60 * size / (ends[i + size] - ends[i])
+        for i in range(0, len(minutes) - size + 1, size)
     ]
-    return min(speeds), max(speeds)
 
 
 def table(found):
     """Markdown."""
     short, long = found["short"], found["long"]
-    slow, fast = speed_over_time(long["minutes"])
+    minutes = long["minutes"]
+    thirds = speed_over_time(minutes, max(len(minutes) // 3, 1))
+    fives = speed_over_time(minutes, min(5, len(minutes)))
     hours = long["audio_seconds"] / 3600
     lines = [
         "| what | figure |",
@@ -259,7 +259,9 @@ def table(found):
         f"| speed, 5 min | {300 / short['seconds']:.1f} x real time |",
         f"| speed, {hours:g} h | "
         f"{long['audio_seconds'] / long['seconds']:.1f} x real time |",
-        f"| its slowest and fastest tenth | {slow:.1f}, {fast:.1f} |",
+        f"| each third of it | {', '.join(f'{s:.1f}' for s in thirds)} |",
+        f"| its slowest and fastest 5 minutes | {min(fives):.1f}, "
+        f"{max(fives):.1f} |",
         f"| `transcribe_file`, {found['files']['files']} files | "
         f"{found['files']['speed']:.1f} x real time |",
         f"| a step of 80 ms, one session | "
@@ -288,13 +290,7 @@ def plot(found, path):
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    ends = [0.0, *found["long"]["minutes"]]
-    speeds = [
-        60
-        * (min(i + 5, len(ends) - 1) - i)
-        / (ends[min(i + 5, len(ends) - 1)] - ends[i])
-        for i in range(0, len(ends) - 1, 5)
-    ]
+    speeds = speed_over_time(found["long"]["minutes"], 5)
     figure, axis = plt.subplots(figsize=(6, 3))
     axis.plot([5 * i + 2.5 for i in range(len(speeds))], speeds, "o-")
     axis.set(
