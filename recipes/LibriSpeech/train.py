@@ -597,6 +597,15 @@ def given_settings(overrides):
         raise ValueError(f"command line: {error}") from error
 
 
+def load_yaml(path, overrides):
+    """The YAML with all its objects; what is wrong in it is named."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            return load_hyperpyyaml(file, dict(overrides))
+    except (TypeError, KeyError) as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
 def source_settings(settings):
     """Those settings that follow from what a model is to start from."""
     if settings["source"] is None:
@@ -652,13 +661,9 @@ def load_experiment(path, overrides):
                 "(size: full keeps the YAML's own)",
                 hours,
             )
-    try:
-        with open(path, encoding="utf-8") as file:
-            overrides = {**(mini if small else {}), **given}
-            hparams = load_hyperpyyaml(file, overrides)
-            hparams["overrides"] = overrides
-    except (TypeError, KeyError) as error:
-        raise ValueError(f"{path}: {error}") from error
+    overrides = {**(mini if small else {}), **given}
+    hparams = load_yaml(path, overrides)
+    hparams["overrides"] = overrides
     steps, warmup = hparams["number_of_steps"], hparams["warmup_steps"]
     if warmup >= steps:
         raise ValueError(

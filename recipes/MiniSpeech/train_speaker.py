@@ -23,7 +23,6 @@ import numpy as np
 import soundfile
 import torch
 import torch.nn.functional as F
-from hyperpyyaml import load_hyperpyyaml
 from safetensors.torch import save_file
 from scipy.signal import sosfilt
 
@@ -52,6 +51,7 @@ from mini_speech_prepare import (  # noqa: E402
 from train import (  # noqa: E402
     check_sizes,
     given_settings,
+    load_yaml,
     markdown,
     plain_settings,
     prepare_data,
@@ -384,12 +384,7 @@ def load_experiment(path, overrides):
         except ValueError as error:
             raise ValueError(f"{csv}: {error}") from error
     given["out_n_neurons"] = len(known)
-    try:
-        with open(path, encoding="utf-8") as file:
-            hparams = load_hyperpyyaml(file, dict(given))
-    except (TypeError, KeyError) as error:
-        raise ValueError(f"{path}: {error}") from error
-    return hparams, given, csvs
+    return load_yaml(path, given), given, csvs
 
 
 def number_voices(hparams, csv):

@@ -10,8 +10,6 @@ Authors
 
 from dataclasses import dataclass
 
-from speechbrain.decoders.ctc import filter_ctc_output
-
 
 @dataclass
 class CTCStreamingContext:
@@ -54,12 +52,41 @@ def ctc_greedy_decode_streaming(probabilities, context, blank_id=0):
     blank_id %= probabilities.shape[-1]
     rows = probabilities.argmax(-1).tolist()
     last = context.last or [blank_id] * len(rows)
-    found = []
-    for before, row in zip(last, rows):
-        tokens = filter_ctc_output([before, *row], blank_id=blank_id)
-        found.append(tokens if before == blank_id else tokens[1:])
-    context.last = [[x, *row][-1] for x, row in zip(last, rows)]
-    return found
+    found = [collapse(row, x, blank_id) for row, x in zip(rows, last)]
+    context.last = [x for _, x in found]
+    return [[token for token, _ in spoken] for spoken, _ in found]
+
+
+def collapse(tokens, last, blank):
+    """Greedy CTC: what a run of frames says.
+
+    Arguments
+    ---------
+    tokens : list of int
+        Best token of each frame.
+    last : int
+        That of the frame before.
+    blank : int
+        The token for nothing.
+
+    Returns
+    -------
+    spoken : list of tuple
+        Token and frame of each that is said.
+    last : int
+        Token of the last frame.
+
+    Example
+    -------
+    >>> collapse([5, 5, 0, 5, 7], last=5, blank=0)
+    ([(5, 3), (7, 4)], 7)
+    """
+    spoken = []
+    for frame, token in enumerate(tokens):
+        if token != last and token != blank:
+            spoken.append((token, frame))
+        last = token
+    return spoken, last
 
 
 def spm_decode_streaming(tokenizer, hyps, context):

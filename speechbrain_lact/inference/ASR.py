@@ -16,6 +16,7 @@ from tqdm import tqdm
 from speechbrain.inference.ASR import EncoderASR
 from speechbrain.utils.logger import get_logger
 from speechbrain_lact.dataio.audio import AudioFile, pad_waves
+from speechbrain_lact.decoders.streaming import collapse
 from speechbrain_lact.inference.export import PipelineState
 from speechbrain_lact.nnet.state import State, Waiting, nested
 from speechbrain_lact.utils.dynamic_chunks import BlockSampler
@@ -438,16 +439,18 @@ class LaCTASR(EncoderASR):
             )
         counts = pipeline.encoder.lengths
         known = self.tokenizer.vocab_size()
-        tokens = log_probs[..., :known].argmax(-1)
+        rows = zip(
+            log_probs[..., :known].argmax(-1).tolist(),
+            counts.tolist(),
+            state.last.tolist(),
+            state.frames.tolist(),
+            state.said.frames.tolist(),
+            state.said.counts.tolist(),
+        )
         heard, waiting, last = [], [], []
-        for row in range(len(wavs)):
-            count = int(counts[row])
-            spoken, end = collapse(
-                tokens[row, :count].tolist(), int(state.last[row]), self.blank
-            )
-            before = int(state.frames[row])
-            pairs = state.said.frames[row, : int(state.said.counts[row])]
-            pairs = pairs.tolist() + [[t, before + i] for t, i in spoken]
+        for tokens, count, before, first, said, number in rows:
+            spoken, end = collapse(tokens[:count], before, self.blank)
+            pairs = said[:number] + [[t, first + i] for t, i in spoken]
             words, rest = self._words(pairs, final)
             text = self.tokenizer.decode_ids([t for t, _ in rest])
             heard.append(Heard(words, text.strip()))
@@ -614,38 +617,6 @@ def fingerprint(module):
         digest.update(name.encode())
         digest.update(value.cpu().numpy().tobytes())
     return digest.hexdigest()[:16]
-
-
-def collapse(tokens, last, blank):
-    """Greedy CTC: what a run of frames says.
-
-    Arguments
-    ---------
-    tokens : list of int
-        Best token of each frame.
-    last : int
-        That of the frame before.
-    blank : int
-        The token for nothing.
-
-    Returns
-    -------
-    spoken : list of tuple
-        Token and frame of each that is said.
-    last : int
-        Token of the last frame.
-
-    Example
-    -------
-    >>> collapse([5, 5, 0, 5, 7], last=5, blank=0)
-    ([(5, 3), (7, 4)], 7)
-    """
-    spoken = []
-    for frame, token in enumerate(tokens):
-        if token != last and token != blank:
-            spoken.append((token, frame))
-        last = token
-    return spoken, last
 
 
 def cut_quietly(pieces, sample_rate):

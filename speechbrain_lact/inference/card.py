@@ -306,7 +306,6 @@ def _front_matter(name, settings, sources, rows, has_memory):
 
     results = []
     for row in rows:
-        corpus = _test_corpus(settings, row["test"])
         for metric in ("WER", "CER"):
             memory = row["memory"]
             suffix = "" if memory == "none" else f", memory {memory}"
@@ -314,41 +313,45 @@ def _front_matter(name, settings, sources, rows, has_memory):
                 EvalResult(
                     task_type="automatic-speech-recognition",
                     task_name="Speech recognition",
-                    dataset_type=corpus.hub if corpus else row["test"],
-                    dataset_name=_test_name(settings, row["test"]),
-                    dataset_split=row["test"],
+                    **_test_set(settings, row["test"]),
                     metric_type=metric.lower(),
                     metric_name=metric + suffix,
                     metric_value=row[metric],
                 )
             )
-    corpora = [source.corpus for source in sources]
-    known = list(dict.fromkeys(corpus for corpus in corpora if corpus))
     tags = ["speechbrain", "pytorch", "automatic-speech-recognition", "CTC"]
     if has_memory:
         tags.append("LaCT")
     start = settings.get("pretrained_source")
     data = ModelCardData(
         model_name=name,
-        language=sorted({c.language for c in known}) if all(corpora) else None,
         library_name="speechbrain",
         pipeline_tag="automatic-speech-recognition",
         tags=tags,
-        datasets=[corpus.hub for corpus in known] or None,
         metrics=["wer", "cer"],
         base_model=start if start and not os.path.isdir(start) else None,
         eval_results=results,
-        **_hub_license(sources),
+        **_hub_data(sources),
     )
     return f"---\n{data.to_yaml()}\n---"
 
 
-def _hub_license(sources):
-    """That of the data if they have one; who trained may choose another."""
+def _hub_data(sources):
+    """Languages, names and licence of the data; who trained may choose
+    another licence than theirs, if they have one."""
+    corpora = [source.corpus for source in sources]
+    known = list(dict.fromkeys(corpus for corpus in corpora if corpus))
+    found = {
+        "language": sorted({c.language for c in known})
+        if all(corpora)
+        else None,
+        "datasets": [corpus.hub for corpus in known] or None,
+    }
     slugs = {source.licence.lower().replace(" ", "-") for source in sources}
     if len(slugs) == 1 and slugs <= set(HUB_LICENSES):
-        return {"license": slugs.pop()}
+        return {**found, "license": slugs.pop()}
     return {
+        **found,
         "license": "other",
         "license_name": "see-training-data",
         "license_link": "README.md",
@@ -361,6 +364,16 @@ def _test_corpus(settings, test):
         return None
     folder = settings["data_folder"] or settings["mini_speech_folder"]
     return _split(folder, test).corpus
+
+
+def _test_set(settings, test):
+    """A test set, as the hub wants it."""
+    corpus = _test_corpus(settings, test)
+    return {
+        "dataset_type": corpus.hub if corpus else test,
+        "dataset_name": _test_name(settings, test),
+        "dataset_split": test,
+    }
 
 
 def _test_name(settings, test):
@@ -641,30 +654,23 @@ def _embedder_front_matter(name, settings, sources, rows):
 
     results = []
     for row in rows[1:]:
-        corpus = _test_corpus(settings, row["test"])
         results.append(
             EvalResult(
                 task_type="audio-classification",
                 task_name="Speaker verification",
-                dataset_type=corpus.hub if corpus else row["test"],
-                dataset_name=_test_name(settings, row["test"]),
-                dataset_split=row["test"],
+                **_test_set(settings, row["test"]),
                 metric_type="eer",
                 metric_name="Equal error rate",
                 metric_value=row["EER"],
             )
         )
-    corpora = [source.corpus for source in sources]
-    known = list(dict.fromkeys(corpus for corpus in corpora if corpus))
     data = ModelCardData(
         model_name=name,
-        language=sorted({c.language for c in known}) if all(corpora) else None,
         library_name="speechbrain",
         tags=["speechbrain", "pytorch", "embeddings", "Speaker", "ECAPA-TDNN"],
-        datasets=[corpus.hub for corpus in known] or None,
         metrics=["eer"],
         eval_results=results,
-        **_hub_license(sources),
+        **_hub_data(sources),
     )
     return f"---\n{data.to_yaml()}\n---"
 

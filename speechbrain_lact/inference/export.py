@@ -14,7 +14,7 @@ Authors
 import io
 import re
 import shutil
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
@@ -23,11 +23,13 @@ from ruamel.yaml import YAML
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_model, save_model
 
+from speechbrain.core import Stage
 from speechbrain.processing.features import InputNormalization
 from speechbrain.utils.parameter_transfer import Pretrainer
 from speechbrain_lact.lobes.models.convolution import FrontEndState
 from speechbrain_lact.lobes.models.transformer.LaCT import LaCTEncoderState
 from speechbrain_lact.nnet.state import State, Waiting, nested
+from speechbrain_lact.utils.dynamic_chunks import BlockSampler
 
 # Entries of a recipe's YAML that a trained model needs.
 PARTS = ("compute_features", "normalize", "CNN", "Transformer", "ctc_lin")
@@ -36,6 +38,7 @@ DECODER_PARTS = ("seq_lin", "ctc_scorer", "test_search")
 # The same of an encoder of voices.
 EMBEDDER_PARTS = ("compute_features", "mean_var_norm", "embedding_model")
 
+YAML_FILE = "hyperparams.yaml"
 FILES = {
     "model": "model.safetensors",
     "normalizer": "normalizer.ckpt",
@@ -63,8 +66,8 @@ encoder: !new:speechbrain_lact.inference.export.Encoder
 """
 
 BLOCKS = """  dynchunktrain_config: !new:speechbrain.utils.dynamic_chunk_training.DynChunkTrainConfig
-    chunk_size: {block}
-    left_context_size: {left}
+    chunk_size: {chunk_size}
+    left_context_size: {left_context_size}
 """
 
 CTC = """  head: !ref <ctc_lin>
@@ -355,18 +358,14 @@ def write_model(folder, experiment, hparams, tokenizer):
     normalize = hparams["normalize"]
     counted = isinstance(normalize, InputNormalization)
     text = inference_yaml(Path(experiment).read_text(), counted)
-    yaml = folder / "hyperparams.yaml"
-    yaml.write_text(text)
+    (folder / YAML_FILE).write_text(text)
     made = made_again(hparams["model"], text)
-    weights = folder / FILES["model"]
     learned = Learned(hparams["model"], made)
-    save_model(learned, str(weights), metadata={MADE: " ".join(made)})
+    _save_weights(learned, folder, {MADE: " ".join(made)})
     if counted:
         normalize._save(folder / FILES["normalizer"])
     tokens = folder / FILES["tokenizer"]
     shutil.copyfile(f"{tokenizer.prefix_model_file}.model", tokens)
-    # Safetensors keeps its files from others.
-    shutil.copymode(yaml, weights)
 
 
 def write_embedder(folder, experiment, model, threshold):
@@ -387,15 +386,19 @@ def write_embedder(folder, experiment, model, threshold):
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     settings = YAML().load(Path(experiment).read_text())
-    yaml = folder / "hyperparams.yaml"
-    yaml.write_text(
+    (folder / YAML_FILE).write_text(
         _dump({name: settings[name] for name in EMBEDDER_PARTS})
         + EMBEDDER.format(threshold=threshold, rate=settings["sample_rate"])
     )
-    weights = folder / FILES["model"]
-    save_model(model, str(weights))
+    _save_weights(model, folder)
+
+
+def _save_weights(model, folder, metadata=None):
+    """Writes the weights, for all who may read the YAML beside them."""
+    path = folder / FILES["model"]
+    save_model(model, str(path), metadata=metadata)
     # Safetensors keeps its files from others.
-    shutil.copymode(yaml, weights)
+    shutil.copymode(folder / YAML_FILE, path)
 
 
 def check_repo(repo):
@@ -503,8 +506,8 @@ def inference_yaml(experiment, normalizer=True):
     )
     sampler = settings.get("dynchunktrain_config_sampler")
     if sampler is not None and sampler["test_block"] is not None:
-        block, left = sampler["test_block"], sampler["left_context"]
-        text += BLOCKS.format(block=block, left=-(-left // block))
+        config = BlockSampler(**sampler)(Stage.TEST)
+        text += BLOCKS.format(**asdict(config))
     if "seq_lin" in kept:
         return text + DECODER.format(ctc_weight=settings["ctc_weight_decode"])
     return text + CTC.format(blank=settings["blank_index"])

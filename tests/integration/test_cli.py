@@ -33,11 +33,6 @@ DIGITS = ROOT.parent / "shared" / "data" / "digits" / "dev-clean" / "104"
 COMMAND = [sys.executable, "-m", "speechbrain_lact.cli"]
 RATE = 16000
 
-needs_model = pytest.mark.skipif(
-    not (MODEL / "model.safetensors").is_file(),
-    reason="there is no model in the box",
-)
-
 
 def started(*args, **kwargs):
     """The command as a process, with pipes."""
@@ -144,7 +139,6 @@ def transcripts(kinds, tmp_path_factory):
     return code, printed, err, rows(out)
 
 
-@needs_model
 @pytest.mark.slow
 def test_all_kinds_of_files(transcripts):
     code, printed, err, found = transcripts
@@ -170,7 +164,6 @@ def test_all_kinds_of_files(transcripts):
     assert found["high.wav"]["seconds"] == found["low.wav"]["seconds"] == 2
 
 
-@needs_model
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["whole.flac", "104-1000-0000.flac"])
 def test_stream_in_pieces_of_ten_milliseconds(name, kinds, transcripts):
@@ -192,7 +185,6 @@ def test_stream_in_pieces_of_ten_milliseconds(name, kinds, transcripts):
     assert [p.name for p in (kinds / "below" / "far").iterdir()] == ["six.wav"]
 
 
-@needs_model
 @pytest.mark.slow
 def test_stream_that_stops_within_a_word(kinds, transcripts):
     data = wav_bytes(soundfile.read(kinds / "cut.wav", dtype="int16")[0])
@@ -203,7 +195,6 @@ def test_stream_that_stops_within_a_word(kinds, transcripts):
     assert printed == transcripts[3]["cut.wav"]["text"] + "\n"
 
 
-@needs_model
 @pytest.mark.slow
 def test_killed_and_resumed(speech, tmp_path):
     # The third error comes when the shorter half is done.
@@ -238,7 +229,6 @@ def test_killed_and_resumed(speech, tmp_path):
     assert rows(out).keys() == {f"{i:02}.wav" for i in range(97)}
 
 
-@needs_model
 def test_text_is_resumed(kinds, call, tmp_path):
     folder, out = kinds / "below", tmp_path / "out.txt"
     assert call("transcribe", folder, "--out", out) == (0, "", "")
@@ -259,7 +249,6 @@ def test_text_is_resumed(kinds, call, tmp_path):
     assert out.read_text() == "my notes\nand more"
 
 
-@needs_model
 def test_long_recording_and_subtitles(speech, call, tmp_path, monkeypatch):
     long = np.resize(np.pad(speech, (0, RATE)), 61 * RATE)
     soundfile.write(tmp_path / "long.wav", long, RATE, subtype="FLOAT")
@@ -287,7 +276,6 @@ def test_long_recording_and_subtitles(speech, call, tmp_path, monkeypatch):
     }
 
 
-@needs_model
 def test_block_is_that_of_the_class(kinds, call, tmp_path):
     """`--block` is `LaCTASR.set_block`: words come at other times."""
     path, said = kinds / "whole.flac", {}
@@ -330,7 +318,6 @@ def test_lines_of_subtitles():
     assert subtitles([], ".srt") == ""
 
 
-@needs_model
 @pytest.mark.parametrize("kind", ["folder", "jsonl", "tsv", "csv"])
 def test_evaluate(kind, corpus, call, tmp_path):
     lines = call("transcribe", corpus / "test-clean")[1].splitlines()
@@ -396,7 +383,6 @@ def write_table(data, texts):
             writer.writerow([path.stem, 1.0, wav, text.lower()])
 
 
-@needs_model
 def test_evaluate_names_bad_files(kinds, call, tmp_path):
     data = tmp_path / "data.jsonl"
     lines = [
@@ -473,7 +459,6 @@ def copy(tmp_path):
     return tmp_path / "model"
 
 
-@needs_model
 def test_models_that_cannot_be_loaded(copy, kinds, call):
     def refused(*options):
         code, printed, err = call(
@@ -504,7 +489,6 @@ def test_models_that_cannot_be_loaded(copy, kinds, call):
     assert "hyperparams.yaml is missing" in refused()
 
 
-@needs_model
 @pytest.mark.slow
 def test_a_stream_goes_on_from_its_state(kinds, transcripts, tmp_path):
     """Two processes say what one does; a state that is damaged is refused."""
@@ -528,7 +512,6 @@ def test_a_stream_goes_on_from_its_state(kinds, transcripts, tmp_path):
         assert path.read_bytes() == bad
 
 
-@needs_model
 def test_a_lag_is_told(speech, call, tmp_path, monkeypatch):
     (tmp_path / "x.raw").write_bytes(pcm(speech[: 2 * RATE]))
     with open(tmp_path / "x.raw", "rb") as source:
