@@ -179,19 +179,37 @@ def test_gradients_reach_what_was_chosen(device):
 
 
 def test_every_layer_head_and_matrix_is_moved(device):
+    """Each by its own product of two factors, of rank 2."""
     net, memory = build(device)
     train_by_chance(memory)
-    for kind in (NAMES[:1], None), (None, draw(device, 1, SIZE)):
-        moved = memory(net, net.initial_state(1), *kind)
-        for layer, own in zip(moved.layers, net.layers):
+    embedding = draw(device, 1, SIZE)
+    table = memory.domain.out[1] @ memory.domain.into[1]
+    network = memory.speaker(embedding)[0]
+    for kinds, expected in (
+        ((["music"], None), table),
+        ((None, embedding), network),
+        ((["music"], embedding), table + network),
+    ):
+        moved = memory(net, net.initial_state(1), *kinds)
+        for layer, own, move in zip(moved.layers, net.layers, expected):
             own = own.mixer
             own = torch.stack([own.w0, own.w2, own.w1.transpose(1, 2)], 1)
-            move = layer.mixer.fast.weights[0] - own
-            assert move.flatten(2).norm(dim=-1).min() > 0.1
-            assert torch.linalg.matrix_rank(move, atol=1e-4).tolist() == [
-                [2, 2, 2],
-                [2, 2, 2],
-            ]
+            close(layer.mixer.fast.weights[0] - own, move, 1e-5)
+    for move in (table, network):
+        assert move.flatten(3).norm(dim=-1).min() > 0.1
+        assert bool((torch.linalg.matrix_rank(move, atol=1e-4) == 2).all())
+
+
+def test_a_row_of_one_kind_is_not_moved_by_the_other(device):
+    net, memory = build(device)
+    train_by_chance(memory)
+    nobody = torch.zeros(1, SIZE, device=device)
+    one = memory(net, net.initial_state(1), ["music"])
+    both = memory(net, net.initial_state(1), ["music"], nobody)
+    assert all(
+        torch.equal(value, tensors(both)[name])
+        for name, value in tensors(one).items()
+    )
 
 
 def test_rows_that_have_no_kind_or_have_begun_stay(device):
