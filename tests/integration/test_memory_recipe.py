@@ -148,8 +148,7 @@ def test_unknown_domain_is_named_before_training(corpus, manifests, tmp_path):
     path = write_manifest(
         tmp_path / "strange.jsonl", corpus / "test-clean", ["speech", "car"]
     )
-    line = refused(
-        YAML_FILE, corpus, tmp_path, *flags[:2], f"--test_manifest={path}"
-    )
+    flags = [*flags[:2], f"--test_manifest={path}", "--number_of_steps=1"]
+    line = refused(YAML_FILE, corpus, tmp_path, *flags)
     assert "strange.csv: domain 'car' is not one of music, speech" in line
     assert not list((tmp_path / "save").glob("CKPT*"))
