@@ -524,8 +524,8 @@ class LaCT(nn.Module):
         window = self._check_window(window) if window else self.window
         carried = state
         self.check_ends(ends, x)
+        x = zero_padding(x, mask)
         if state is not None:
-            x = zero_padding(x, mask)
             x, lengths, waiting, ends = self.push(
                 state.waiting,
                 x,
@@ -541,8 +541,8 @@ class LaCT(nn.Module):
                     "final=True, or a causal or block window"
                 )
             mask = padding_mask(lengths, x.shape[1])
+            x = x if final else zero_padding(x, mask)
         ends = self._at_blocks(ends, window)
-        x = zero_padding(x, mask)
         projected = F.linear(x, self.in_proj_weight, self.in_proj_bias)
         heads = projected.unflatten(-1, (3, self.nhead, -1)).unbind(2)
         out, near = window_attention(
@@ -553,6 +553,7 @@ class LaCT(nn.Module):
             scale=self.scale,
             dropout=self.dropout if self.training else 0.0,
             rotary=self.rotary,
+            final=final or carried is None,
         )
         out = out.flatten(2)
         memory = None
@@ -564,14 +565,12 @@ class LaCT(nn.Module):
         out = zero_padding(self.out_proj(out), mask)
         if carried is None:
             return (out, None) if return_attn_weights else out
-        if final:
-            near = WindowState.empty(heads[1])
         state = LaCTState(memory, near, waiting, lengths)
         return out, None, state
 
     def _remember(self, x, projected, mask, ends, state, final):
         """Reads and updates the fast weights; [B, T, E] in and out."""
-        batch, heads = len(x), self.fast_heads
+        heads = self.fast_heads
         core = torch.promote_types(self.w0.dtype, torch.float32)
 
         def split(y):
@@ -585,45 +584,55 @@ class LaCT(nn.Module):
 
         qkv = projected.to(core).unflatten(-1, (3, heads, -1))
         qkv = qkv.permute(2, 0, 3, 1, 4)
-        qk = torch.addcmul(
-            by_head(self.qk_offset), qkv[:2], by_head(self.qk_scale)
-        )
+        qk, v = qkv.split([2, 1])
+        qk = torch.addcmul(by_head(self.qk_offset), qk, by_head(self.qk_scale))
         qk = F.silu(qk).flatten(1, 2)
         q, k = qk / (torch.linalg.vector_norm(qk, dim=-1)[..., None] + 1e-5)
-        v = F.silu(qkv[2]) if self.silu_values else qkv[2]
-        v = v.flatten(0, 1)
-        rates = self._rates(x, core)
-        decay = None
-        if self.momentum_proj is not None:
-            decay = split(torch.sigmoid(self.momentum_proj(x).to(core)))
-        initial = (w.repeat(batch, 1, 1) for w in (self.w0, self.w1, self.w2))
+        v = v.flatten(0, 2)
+        v = F.silu(v) if self.silu_values else v
+        rates, gate, decay = self._rates(x, core)
         # Without a state nobody reads what the causal order learns last.
         learns_tail = final if state else self.order != "apply_update"
         out, memory = fast_weight_scan(
-            *initial,
+            self.w0,
+            self.w1,
+            self.w2,
             q,
             k,
             v,
             *split(rates).split(1, -1),
-            momentum=decay,
+            momentum=decay if decay is None else split(decay),
             mask=mask if mask is None else mask.repeat_interleave(heads, 0),
             ends=ends if ends is None else ends.repeat_interleave(heads, 0),
             least_chunk=self.least_chunk or 1,
             state=state and state.fast.map(lambda y: y.flatten(0, 1)),
             final=learns_tail,
-            step_scale=self.step_scale.repeat(batch),
+            step_scale=self.step_scale.repeat(len(x)),
             **self.options,
         )
         # RMS norm and gate are one factor of each frame.
         norm = torch.linalg.vector_norm(out.to(core), dim=-1, keepdim=True)
         size = (norm.square() / out.shape[-1] + 1e-5).rsqrt()
-        size = size * F.silu(split(self.gate_proj(x).to(core)))
+        size = size * F.silu(split(gate))
         out = self._by_row(out * size).transpose(1, 2) * self.fast_norm
         return out.flatten(2), memory.map(self._by_row)
 
     def _rates(self, x, core):
-        """Learning rates of each frame and head [B, T, heads * 3]."""
-        rates = self.lr_proj(x).to(core)
+        """Of each frame: learning rates [B, T, heads * 3], the gate before
+        its activation and the momentum, if any [B, T, heads]."""
+        layers = [self.lr_proj, self.gate_proj, self.momentum_proj]
+        layers = [layer for layer in layers if layer is not None]
+        # Three narrow products cost more than their sum.
+        out = F.linear(
+            x,
+            torch.cat([layer.weight for layer in layers]),
+            torch.cat([layer.bias for layer in layers]),
+        ).to(core)
+        rates, gate, *decay = out.split(
+            [layer.out_features for layer in layers], -1
+        )
+        decay = torch.sigmoid(decay[0]) if decay else None
         if self.base_lr == 0:
-            return torch.zeros_like(rates)
-        return F.softplus(rates + math.log(math.expm1(self.base_lr)))
+            return torch.zeros_like(rates), gate, decay
+        start = math.log(math.expm1(self.base_lr))
+        return F.softplus(rates + start), gate, decay

@@ -162,7 +162,7 @@ def silence_ends(
     ---------
     levels : torch.Tensor
         Levels in dB [B, T], as `wave_levels` gives them, or log-mel features
-        [B, T, F] before normalisation: then their mean.
+        in dB [B, T, F] before normalisation: then their mean power.
     lengths : torch.Tensor, optional
         Number of real frames [B].
     stride : int
@@ -197,7 +197,8 @@ def silence_ends(
     tensor([[0, 0, 0, 1, 0, 0]], dtype=torch.int32)
     """
     if levels.ndim == 3:
-        levels = levels.mean(2)
+        power = (10 ** (levels.double() / 10)).mean(2)
+        levels = 10 * power.clamp(min=10 ** (FLOOR / 10)).log10()
     rows, time = levels.shape
     if lengths is None:
         lengths = torch.full((rows,), time, device=levels.device)

@@ -348,8 +348,7 @@ class LaCTConformerLayer(_LaCTLayer, ConformerEncoderLayer):
         future = 0 if module.causal else past
         # Channels before time from here on, as convolutions want it.
         out = module.bottleneck(module.layer_norm(x).transpose(1, 2))
-        if mask is not None:
-            out = out.masked_fill(~mask[:, None], 0)
+        out = zero_padding(out.transpose(1, 2), mask).transpose(1, 2)
         if tail is None:
             tail = x.new_zeros(len(x), past, out.shape[1])
         frames = torch.cat([tail.transpose(1, 2).to(out.dtype), out], 2)
