@@ -348,9 +348,9 @@ class LaCT(nn.Module):
         """
         if (ends is None) != (self.least_chunk is None):
             raise ValueError(
-                "least_chunk is set: say where chunks may end (ends=...)"
+                "least_chunk is set: say where chunks may end, with ends=..."
                 if ends is None
-                else "ends: only with least_chunk set"
+                else "ends: only with least_chunk (lact_least_chunk) set"
             )
         if ends is None:
             return

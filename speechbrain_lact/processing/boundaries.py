@@ -339,6 +339,124 @@ def segment_ends(segments, time, frame_seconds):
     return torch.stack(rows)
 
 
+class ChunkEnds:
+    """Where the chunks of a recogniser may end, as its YAML says.
+
+    Arguments
+    ---------
+    kind : str
+        `fixed`: chunks of `lact_chunk_size` frames. `silence`: of the log-mel
+        features. `labels`: of the recogniser itself, in a pass before whose
+        chunks have `lact_chunk_size` frames and no memory of the session; for
+        whole recordings.
+    stride : int
+        Feature frames per encoder frame.
+    blank : int
+        The label of CTC that says nothing.
+    **options : dict
+        Arguments of `silence_ends` or `label_ends`.
+
+    Example
+    -------
+    >>> find = ChunkEnds("silence", stride=4, least=5)
+    >>> feats = torch.full((1, 24, 80), 60.0)
+    >>> feats[:, 8:16] = 20.0
+    >>> find(feats, torch.ones(1)).int()
+    tensor([[0, 0, 0, 1, 0, 0]], dtype=torch.int32)
+    """
+
+    def __init__(self, kind, stride=1, blank=0, **options):
+        if kind not in KINDS:
+            raise ValueError(
+                f"lact_boundaries must be one of {', '.join(KINDS)}, not "
+                f"{kind!r}"
+            )
+        self.kind, self.stride, self.blank = kind, stride, blank
+        self.options = options
+
+    def initial_state(self, batch, device="cpu"):
+        """State of recordings in pieces, or None."""
+        if self.kind == "silence":
+            return SilenceState.start(batch, device)
+        return None
+
+    def __call__(self, feats, wav_len, recognise=None, state=None, final=True):
+        """Places for a batch.
+
+        Arguments
+        ---------
+        feats : torch.Tensor
+            Log-mel features before normalisation [B, T, F].
+        wav_len : torch.Tensor
+            Length of each row over T [B].
+        recognise : callable, optional
+            For `labels`: takes nothing and returns the greedy labels of each
+            encoder frame [B, T'].
+        state : SilenceState, optional
+            Where to go on.
+        final : bool
+            Whether the recordings end here; with `state` alone.
+
+        Returns
+        -------
+        ends : torch.Tensor
+            Boolean [B, T'], or None for chunks of one length.
+        state : SilenceState
+            Only if a state was given.
+        """
+        if self.kind == "fixed":
+            return None
+        if self.kind == "labels":
+            if not final:
+                raise ValueError(
+                    "lact_boundaries: labels takes whole recordings; silence "
+                    "takes pieces"
+                )
+            return label_ends(recognise(), blank=self.blank, **self.options)
+        if feats.shape[2] == 1:
+            raise ValueError(
+                "lact_boundaries: silence needs log-mel features, not waveforms"
+            )
+        return silence_ends(
+            feats,
+            torch.round(wav_len * feats.shape[1]).long(),
+            self.stride,
+            state=state,
+            final=final,
+            **self.options,
+        )
+
+
+@torch.no_grad()
+def greedy_labels(encoder, head, src, wav_len, **options):
+    """Labels of a pass before, for `ChunkEnds`.
+
+    Arguments
+    ---------
+    encoder : TransformerASR
+        With `lact_least_chunk`.
+    head : torch.nn.Module
+        The output layer of CTC.
+    src : torch.Tensor
+        Input of the encoder [B, T, F].
+    wav_len : torch.Tensor
+        Length of each row over T [B].
+    **options : dict
+        More arguments of `encoder.encode`.
+
+    Returns
+    -------
+    torch.Tensor
+        [B, T]
+    """
+    nowhere = torch.zeros(src.shape[:2], dtype=torch.bool, device=src.device)
+    training = encoder.training
+    encoder.eval()
+    out = encoder.encode(src, wav_len, ends=nowhere, **options)
+    encoder.train(training)
+    return head(out).argmax(-1)
+
+
 def _forgetful_peak(x, before, fresh, drift):
     """Running maximum that falls by `drift` a frame [B, T]."""
     slope = drift * torch.arange(x.shape[1] + 1).to(x)

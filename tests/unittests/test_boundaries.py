@@ -20,8 +20,11 @@ from hypothesis import (
 )
 
 from speechbrain.inference.VAD import VAD
+from speechbrain.processing.features import InputNormalization
 from speechbrain.utils.dynamic_chunk_training import DynChunkTrainConfig
+from speechbrain_lact.inference.export import Encoder as Encoding
 from speechbrain_lact.lobes.features import Fbank
+from speechbrain_lact.lobes.models.convolution import ConvolutionFrontEnd
 from speechbrain_lact.lobes.models.transformer.LaCT import ENCODERS
 from speechbrain_lact.lobes.models.transformer.TransformerASR import (
     TransformerASR,
@@ -29,6 +32,7 @@ from speechbrain_lact.lobes.models.transformer.TransformerASR import (
 from speechbrain_lact.nnet.fast_weight import chunk_ends
 from speechbrain_lact.nnet.state import State, nested
 from speechbrain_lact.processing.boundaries import (
+    ChunkEnds,
     SilenceState,
     fixed_ends,
     label_ends,
@@ -430,10 +434,14 @@ def test_other_sizes_than_the_greatest():
 def transformer(**options):
     """A small model."""
     torch.manual_seed(0)
-    options = {"lact_chunk_size": 8, "lact_least_chunk": 2, **options}
+    options = {
+        "input_size": 6,
+        "lact_chunk_size": 8,
+        "lact_least_chunk": 2,
+        **options,
+    }
     return TransformerASR(
         tgt_vocab=5,
-        input_size=6,
         d_model=8,
         nhead=2,
         num_encoder_layers=1,
@@ -514,6 +522,91 @@ def test_labels_in_batches_and_pieces(data):
         labels[:, cut:], (lengths - cut).clamp(min=0), 0, begins, last
     )
     assert torch.equal(torch.cat([first, second], 1), whole)
+
+
+def pipeline(kind, **options):
+    """A small recogniser that streams, from waveforms to log-probabilities."""
+    torch.manual_seed(0)
+    normalize = InputNormalization(norm_type="global")
+    normalize(30 * torch.randn(2, 50, 6) + 10, torch.ones(2), epoch=0)
+    cnn = ConvolutionFrontEnd(6, stride=STRIDE, channels=2, out_channels=2)
+    net = transformer(
+        input_size=cnn.output_size,
+        lact_order="apply_update",
+        lact_block_window=[2, 4],
+        **options,
+    )
+    encoder = Encoding(
+        Fbank(n_mels=6, n_fft=400, top_db=None),
+        normalize,
+        cnn,
+        net,
+        torch.nn.Linear(8, 5),
+        DynChunkTrainConfig(2, 4),
+        ChunkEnds(kind, stride=STRIDE),
+    )
+    return encoder.eval()
+
+
+def loud_and_soft():
+    """Two rows of one to two seconds."""
+    generator = torch.Generator().manual_seed(0)
+    wav = torch.randn(2, 2 * RATE, generator=generator)
+    turns = torch.arange(2 * RATE) // 3000 % 2
+    return wav * 10.0 ** -(2.0 * turns), torch.tensor([2 * RATE, RATE + 999])
+
+
+@torch.no_grad()
+def test_pipeline_in_pieces(tmp_path):
+    """Waveforms in pieces, saved on the way: the same as in one, and chunks
+    end at silences."""
+    encoder, (wav, lengths) = pipeline("silence"), loud_and_soft()
+    out, state = encoder(wav, lengths / wav.shape[1], encoder.initial_state(2))
+    count = state.encoder.lengths
+    greatest = -(-count // 8)
+    assert bool((state.encoder.updates > greatest).all())
+    found, pieces, before = [[], []], encoder.initial_state(2), 0
+    for end in (5000, 5001, 20000, 2 * RATE):
+        known = (lengths.clamp(max=end) - before).clamp(min=0)
+        part = wav[:, before:end]
+        y, pieces = encoder(
+            part, known / part.shape[1], pieces, end == 2 * RATE
+        )
+        for row, frames in enumerate(law.real(y, pieces.encoder.lengths)):
+            found[row].append(frames)
+        pieces.save(f"{tmp_path}/state", {})
+        pieces = type(pieces).load(f"{tmp_path}/state", {})
+        before = end
+    got = [torch.cat(frames) for frames in found]
+    law.close(got, law.real(out, count), 1e-4)
+    assert torch.equal(pieces.encoder.updates, state.encoder.updates)
+
+
+@torch.no_grad()
+def test_pipeline_with_labels_of_a_pass_before():
+    """The second pass learns chunks that end where the first one's labels
+    change; pieces are refused."""
+    encoder, (wav, lengths) = pipeline("labels"), loud_and_soft()
+    # Labels that change.
+    torch.nn.init.normal_(encoder.head.weight)
+    torch.nn.init.zeros_(encoder.head.bias)
+    start, fractions = encoder.initial_state(2), lengths / wav.shape[1]
+    out, state = encoder(wav, fractions, start)
+    encoder.boundaries.options["begins"] = []
+    never, other = encoder(wav, fractions, start)
+    assert bool((state.encoder.updates > other.encoder.updates).all())
+    assert (
+        other.encoder.updates.tolist()
+        == (-(-other.encoder.lengths // 8)).tolist()
+    )
+    seen = law.real(out, state.encoder.lengths)
+    assert not torch.allclose(seen[0], never[0, : len(seen[0])])
+    with pytest.raises(ValueError, match="whole recordings"):
+        encoder(wav, fractions, start, False)
+    with pytest.raises(ValueError, match="fixed, silence, labels, not 'word'"):
+        ChunkEnds("word")
+    with pytest.raises(ValueError, match="log-mel features"):
+        ChunkEnds("silence")(wav[..., None], torch.ones(2))
 
 
 @pytest.fixture(scope="module")
