@@ -591,9 +591,9 @@ class _LaCTEncoder:
         options, group = self._dynamic(
             dynchunktrain_config, x.shape[1], state is None or final
         )
-        mixer = self.layers[0].mixer
-        mixer.check_ends(ends, x)
         if state is not None:
+            mixer = self.layers[0].mixer
+            mixer.check_ends(ends, x)
             x, lengths, waiting, ends = mixer.push(
                 state.waiting,
                 x,
