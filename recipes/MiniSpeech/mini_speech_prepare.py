@@ -34,16 +34,14 @@ Authors
 import argparse
 import contextlib
 import ctypes
+import functools
 import logging
 import multiprocessing
 import multiprocessing.connection
-import tempfile
 import traceback
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
-from scipy.signal import resample_poly, sosfilt
 from tqdm import tqdm
 
 from speechbrain_lact.dataio.librispeech_layout import (
@@ -695,8 +693,8 @@ class Synthesizer:
     def _receive(self, samples, count, events):
         """Called by the library with each piece of audio."""
         if samples and count > 0:
-            array = np.ctypeslib.as_array(samples, (count,))
-            self.pieces.append(array.copy())
+            size = count * ctypes.sizeof(ctypes.c_short)
+            self.pieces.append(ctypes.string_at(samples, size))
         return 0
 
     def set_voice(self, voice):
@@ -743,7 +741,8 @@ class Synthesizer:
         )
         if error != 0 or not self.pieces:
             raise RuntimeError(f"espeak-ng could not say {text!r}.")
-        return np.concatenate(self.pieces).astype(np.float32) / 32768
+        samples = np.frombuffer(b"".join(self.pieces), np.short)
+        return samples.astype(np.float32) / 32768
 
 
 def import_espeakng_loader():
@@ -768,6 +767,10 @@ def import_espeakng_loader():
             '`pip install -e ".[demo]"`.'
         )
     return espeakng_loader
+
+
+# What a process sends when it has nothing more to say.
+ALL_SAID = -1
 
 
 def _spoken(sentence, language):
@@ -818,12 +821,27 @@ def _equaliser(channel):
     return sections / sections[:, 3:4]
 
 
+@functools.lru_cache
+def _resampling_filter(up, down):
+    """The low-pass that `resample_poly` would design at every call."""
+    from scipy.signal import firwin
+
+    rate = max(up, down)
+    taps = firwin(20 * rate + 1, 1 / rate, window=("kaiser", 5.0))
+    return taps.astype(np.float32)
+
+
 def _record(wav, sample_rate, channel, sections, rng):
     """Puts a voice through its channel: 16 kHz, level, pauses, noise floor."""
+    # Here, not above: it takes a second, and only the workers need it.
+    from scipy.signal import resample_poly, sosfilt
+
     factor = np.gcd(SAMPLE_RATE, sample_rate)
-    wav = resample_poly(wav, SAMPLE_RATE // factor, sample_rate // factor)
+    ratio = int(SAMPLE_RATE // factor), int(sample_rate // factor)
+    wav = resample_poly(wav, *ratio, window=_resampling_filter(*ratio))
     wav = sosfilt(sections, wav)
-    heard = np.flatnonzero(np.abs(wav) > 0.02 * np.abs(wav).max())
+    level = np.abs(wav)
+    heard = np.flatnonzero(level > 0.02 * level.max())
     wav = wav[max(0, heard[0] - 160) : heard[-1] + 480]
     wav *= 10 ** (channel["level"] / 20) / np.sqrt(np.mean(wav**2))
     wav *= min(1.0, 0.9 / np.abs(wav).max())
@@ -832,89 +850,115 @@ def _record(wav, sample_rate, channel, sections, rng):
     return wav + 10 ** (channel["floor"] / 20) * rng.standard_normal(len(wav))
 
 
-def _synthesise(voices, folder, seed, connection):
-    """Says all that some voices say; runs in a process of its own.
+def _say_chapters(voices, folder, seed):
+    """Says all that some voices say; yields each chapter when it is written:
+    its number, its length in seconds."""
+    synthesizer = Synthesizer()
+    for voice in voices:
+        rng = np.random.default_rng([seed, voice.speaker])
+        synthesizer.set_voice(voice)
+        sections = _equaliser(voice.channel)
+        for chapter in voice.chapters:
+            utterances = []
+            for sentence in chapter.sentences:
+                wav = synthesizer.say(_spoken(sentence, voice.language))
+                wav = _record(
+                    wav,
+                    synthesizer.sample_rate,
+                    voice.channel,
+                    sections,
+                    rng,
+                )
+                utterances.append((sentence, wav))
+            seconds = write_chapter(
+                folder / voice.split,
+                voice.speaker,
+                chapter.number,
+                utterances,
+            )
+            yield chapter.number, seconds
 
-    Sends the length in seconds of each chapter as it is written, or the text
-    of an error. Ends when nobody listens any more.
+
+def _work(plan, index, folder, seed, connection):
+    """One of the two processes: every other voice, then every other noise.
+
+    Sends each chapter as it is written, ALL_SAID between the two and waits
+    until the other has said all as well (a babble may be of its voices), or
+    sends the text of an error. Ends when nobody listens any more.
     """
     try:
-        synthesizer = Synthesizer()
-        for voice in voices:
-            rng = np.random.default_rng([seed, voice.speaker])
-            synthesizer.set_voice(voice)
-            sections = _equaliser(voice.channel)
-            for chapter in voice.chapters:
-                utterances = []
-                for sentence in chapter.sentences:
-                    wav = synthesizer.say(_spoken(sentence, voice.language))
-                    wav = _record(
-                        wav,
-                        synthesizer.sample_rate,
-                        voice.channel,
-                        sections,
-                        rng,
-                    )
-                    utterances.append((sentence, wav))
-                seconds = write_chapter(
-                    folder / voice.split,
-                    voice.speaker,
-                    chapter.number,
-                    utterances,
-                )
-                connection.send((chapter.number, seconds))
-    except BrokenPipeError:
+        for chapter in _say_chapters(plan[index::2], folder, seed):
+            connection.send(chapter)
+        connection.send((ALL_SAID, None))
+        connection.recv()
+        for chapter in _degrade_chapters(plan, index, folder, seed):
+            connection.send(chapter)
+    except (ConnectionError, EOFError):
         pass
     except Exception:
-        with contextlib.suppress(BrokenPipeError):
+        with contextlib.suppress(ConnectionError):
             connection.send((None, traceback.format_exc()))
     finally:
         connection.close()
 
 
-def _say_all(plan, folder, seed):
+def _make_chapters(plan, folder, seed):
     """Writes all chapters, in two processes; returns their lengths (s)."""
     # Always two, each with the same voices: what a process says depends on
     # what it has said before. "spawn", for a synthesizer that has said nothing.
     context = multiprocessing.get_context("spawn")
-    workers = []
     for split in SPLITS:
         (folder / split).mkdir()
+    workers = []
     for index in range(2):
-        receiver, sender = context.Pipe(duplex=False)
+        ours, theirs = context.Pipe()
         worker = context.Process(
-            target=_synthesise,
-            args=(plan[index::2], folder, seed, sender),
+            target=_work,
+            args=(plan, index, folder, seed, theirs),
             daemon=True,
         )
         worker.start()
-        sender.close()
-        workers.append((worker, receiver))
-    seconds = {}
-    total = sum(len(voice.chapters) for voice in plan)
-    receivers = [receiver for _, receiver in workers]
+        theirs.close()
+        workers.append((worker, ours))
     try:
-        with tqdm(total=total, desc="MiniSpeech", unit="chapter") as progress:
-            while receivers:
-                for receiver in multiprocessing.connection.wait(receivers):
-                    try:
-                        number, result = receiver.recv()
-                    except EOFError:
-                        receivers.remove(receiver)
-                        continue
-                    if number is None:
-                        raise RuntimeError(f"A voice failed:\n{result}")
-                    seconds[number] = result
-                    progress.update()
+        return _follow([connection for _, connection in workers], plan)
     finally:
-        for worker, _ in workers:
-            if receivers:
-                worker.terminate()
+        for worker, connection in workers:
+            # One that is through ends when nobody listens; any other, now.
+            connection.close()
+            worker.terminate()
             worker.join()
-    if len(seconds) != total:
-        raise RuntimeError(
-            f"espeak-ng ended after {len(seconds)} of {total} chapters."
-        )
+
+
+def _follow(connections, plan):
+    """Shows the progress of the processes; returns the chapters' lengths."""
+    chapters = [chapter for voice in plan for chapter in voice.chapters]
+    total = len(chapters) + sum(bool(c.condition) for c in chapters)
+    seconds, all_said, listening = {}, 0, list(connections)
+    with tqdm(total=total, desc="MiniSpeech", unit="chapter") as progress:
+        while progress.n < total:
+            for connection in multiprocessing.connection.wait(listening):
+                try:
+                    number, result = connection.recv()
+                except (EOFError, ConnectionError):
+                    listening.remove(connection)
+                    if listening and all_said == len(connections):
+                        continue
+                    raise RuntimeError(
+                        f"espeak-ng ended after {progress.n} of {total} "
+                        "chapters."
+                    )
+                if number is None:
+                    raise RuntimeError(f"A voice failed:\n{result}")
+                if number == ALL_SAID:
+                    all_said += 1
+                    if all_said == len(connections):
+                        for other in connections:
+                            with contextlib.suppress(ConnectionError):
+                                other.send(None)
+                    continue
+                seconds[number] = result
+                progress.update()
     return seconds
 
 
@@ -1010,67 +1054,83 @@ def make_babble(chapters, seconds, rng, talkers=5):
     return 0.9 * babble / np.abs(babble).max()
 
 
-def _degrade(plan, folder, seed):
-    """Puts the chapters with a condition into their rooms and noises."""
-    import soundfile
+def _degrade_chapters(plan, index, folder, seed):
+    """Puts every other chapter with a condition into its room and its noise;
+    yields its number and its length in seconds."""
+    noisy = [(v, c) for v in plan for c in v.chapters if c.condition]
+    if not noisy:
+        return
     import torch
 
-    from speechbrain.augment.time_domain import AddNoise, AddReverb
-
-    def write_csv(scratch, kind, wav):
-        """The file, and the list of it that SpeechBrain's classes read."""
-        path = Path(scratch) / f"{kind}.wav"
-        soundfile.write(path, wav, SAMPLE_RATE, subtype="FLOAT")
-        csv = path.with_suffix(".csv")
-        csv.write_text(
-            "ID,duration,wav,wav_format,wav_opts\n"
-            f"{kind},{len(wav) / SAMPLE_RATE},{path},wav,\n"
-        )
-        return csv
-
+    torch.set_num_threads(1)  # short signals: threads would only wait
     talkers = [
         folder / v.split / str(v.speaker) / str(c.number)
         for v in plan
         for c in v.chapters
         if v.split == "train-clean-100" and not c.condition
     ]
-    noisy = [(v, c) for v in plan for c in v.chapters if c.condition]
-    # Short signals: threads would only wait for each other.
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    with torch.random.fork_rng(devices=[]):
-        for voice, chapter in tqdm(noisy, desc="noise", unit="chapter"):
-            condition = chapter.condition
-            rng = np.random.default_rng([seed, chapter.number])
-            torch.manual_seed(seed + chapter.number)
-            if condition["noise"] == "babble":
-                noise = make_babble(talkers, 20.0, rng)
-            else:
-                noise = make_noise(condition["noise"], 20.0, rng)
-            subset = folder / voice.split
-            chapter_folder = subset / str(voice.speaker) / str(chapter.number)
-            # Inside the build's folder: removed with it if we are killed.
-            with tempfile.TemporaryDirectory(dir=folder) as scratch:
-                room = make_room(condition["rt60"], rng)
-                reverb = AddReverb(
-                    write_csv(scratch, "room", room), sorting="original"
-                )
-                add_noise = AddNoise(
-                    write_csv(scratch, "noise", noise),
-                    sorting="original",
-                    snr_low=condition["snr"],
-                    snr_high=condition["snr"],
-                )
-                utterances = []
-                for _, words, wav in read_chapter(chapter_folder):
-                    level = np.sqrt(np.mean(wav**2))
-                    wav = reverb(torch.from_numpy(wav)[None])
-                    wav = add_noise(wav, torch.ones(1))[0].double().numpy()
-                    wav *= level / np.sqrt(np.mean(wav**2))
-                    wav *= min(1.0, 0.95 / np.abs(wav).max())
-                    utterances.append((words, wav))
-            write_chapter(subset, voice.speaker, chapter.number, utterances)
-    torch.set_num_threads(threads)
+    for voice, chapter in noisy[index::2]:
+        subset = folder / voice.split
+        path = subset / str(voice.speaker) / str(chapter.number)
+        utterances = _degrade(path, chapter, talkers, seed)
+        seconds = write_chapter(
+            subset, voice.speaker, chapter.number, utterances
+        )
+        yield chapter.number, seconds
+
+
+def _degrade(path, chapter, talkers, seed):
+    """The utterances of a chapter in its room and its noise."""
+    import torch
+
+    from speechbrain.augment.time_domain import AddNoise, AddReverb
+
+    condition = chapter.condition
+    rng = np.random.default_rng([seed, chapter.number])
+    torch.manual_seed(seed + chapter.number)
+    if condition["noise"] == "babble":
+        noise = make_babble(talkers, 20.0, rng)
+    else:
+        noise = make_noise(condition["noise"], 20.0, rng)
+    room = make_room(condition["rt60"], rng)
+    # Both would read a list of files, anew for each utterance: they are given
+    # what they read, and a first reading that is at its end.
+    snr = condition["snr"]
+    reverb = AddReverb("room")
+    reverb.data_loader, reverb.rir_data = _Signal(room), iter(())
+    add_noise = AddNoise("noise", snr_low=snr, snr_high=snr)
+    add_noise.data_loader, add_noise.noise_data = _Signal(noise), iter(())
+    utterances = []
+    for _, words, wav in read_chapter(path):
+        level = np.sqrt(np.mean(wav**2))
+        wav = reverb(torch.from_numpy(wav)[None])
+        wav = add_noise(wav, torch.ones(1))[0].double().numpy()
+        wav *= level / np.sqrt(np.mean(wav**2))
+        wav *= min(1.0, 0.95 / np.abs(wav).max())
+        utterances.append((words, wav))
+    return utterances
+
+
+class _Signal:
+    """What SpeechBrain's data loader makes of a list of one file: an iterator
+    over one batch of one signal."""
+
+    def __init__(self, wav):
+        import torch
+
+        self.batch = torch.from_numpy(wav)[None].float(), torch.ones(1)
+
+    def __iter__(self):
+        import torch
+
+        # As a data loader does: the noise's starts depend on it.
+        torch.empty((), dtype=torch.int64).random_()
+        yield self
+
+    def at_position(self, index):
+        """The signal and its relative length."""
+        wav, length = self.batch
+        return wav.clone(), length
 
 
 # --- The corpus ----------------------------------------------------------
@@ -1171,8 +1231,7 @@ def prepare_mini_speech(
 
     def build(folder):
         import_espeakng_loader()
-        seconds = _say_all(plan, folder, seed)
-        _degrade(plan, folder, seed)
+        seconds = _make_chapters(plan, folder, seed)
         speakers = [
             (
                 voice.speaker,

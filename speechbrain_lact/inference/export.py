@@ -35,6 +35,7 @@ from speechbrain_lact.utils.dynamic_chunks import BlockSampler
 # Entries of a recipe's YAML that a trained model needs.
 PARTS = ("compute_features", "normalize", "CNN", "Transformer", "ctc_lin")
 DECODER_PARTS = ("seq_lin", "ctc_scorer", "test_search")
+MEMORY_PART = "initial_memory"  # of those that have it
 
 # The same of an encoder of voices.
 EMBEDDER_PARTS = ("compute_features", "mean_var_norm", "embedding_model")
@@ -64,6 +65,9 @@ encoder: !new:speechbrain_lact.inference.export.Encoder
   normalize: !ref <normalize>
   cnn: !ref <CNN>
   transformer: !ref <Transformer>
+"""
+
+MEMORY = """  initial_memory: !ref <initial_memory>
 """
 
 BLOCKS = """  dynchunktrain_config: !new:speechbrain.utils.dynamic_chunk_training.DynChunkTrainConfig
@@ -136,6 +140,8 @@ class Encoder(torch.nn.Module):
         The output layer of CTC.
     dynchunktrain_config : DynChunkTrainConfig, optional
         Blocks of frames, for a model that streams.
+    initial_memory : InitialMemory, optional
+        What the memory begins with, by domain and by voice.
     boundaries : ChunkEnds, optional
         Where chunks of the memory may end.
     """
@@ -148,6 +154,7 @@ class Encoder(torch.nn.Module):
         transformer,
         head=None,
         dynchunktrain_config=None,
+        initial_memory=None,
         boundaries=None,
     ):
         super().__init__()
@@ -155,6 +162,7 @@ class Encoder(torch.nn.Module):
         self.cnn, self.transformer = cnn, transformer
         self.head = head
         self.dynchunktrain_config = dynchunktrain_config
+        self.initial_memory = initial_memory
         self.boundaries = boundaries
 
     @property
@@ -163,13 +171,18 @@ class Encoder(torch.nn.Module):
         causal = getattr(self.transformer, "causal", False)
         return bool(causal) or self.dynchunktrain_config is not None
 
-    def initial_state(self, batch):
+    def initial_state(self, batch, domain=None, speaker_embedding=None):
         """State of rows that have heard nothing.
 
         Arguments
         ---------
         batch : int
             Number of rows.
+        domain : str, optional
+            Of all rows, for a model trained with domains.
+        speaker_embedding : torch.Tensor, optional
+            Of all rows [E] or of each [B, E], for a model trained with an
+            encoder of voices.
 
         Returns
         -------
@@ -177,20 +190,36 @@ class Encoder(torch.nn.Module):
         """
         if not getattr(self.transformer, "has_lact", False):
             raise ValueError("a model without LaCT has no memory to carry")
+        encoder = self._begin(batch, domain, speaker_embedding)
         if not self.streams:
-            encoder = self.transformer.initial_state(batch)
             return PipelineState(encoder=encoder)
         if getattr(self.normalize, "norm_type", "global") != "global":
             raise ValueError("a model that streams needs normalization: global")
         return PipelineState(
             self.compute_features.initial_state(batch),
             self.cnn.initial_state(batch),
-            self.transformer.initial_state(batch),
+            encoder,
             self.boundaries
             and self.boundaries.initial_state(
                 batch, next(self.parameters()).device
             ),
         )
+
+    def _begin(self, batch, domain, embedding):
+        """The encoder's part of `initial_state`."""
+        state, kinds = self.transformer.initial_state(batch), {}
+        if domain is not None:
+            kinds["domains"] = [domain] * batch
+        if embedding is not None:
+            kinds["embeddings"] = embedding.expand(batch, -1)
+        if not kinds:
+            return state
+        if self.initial_memory is None:
+            raise ValueError(
+                "this model has no memories by domain or voice; one that has "
+                "is trained with hparams/lact_memory_ctc.yaml"
+            )
+        return self.initial_memory(self.transformer, state, **kinds)
 
     def forward(self, wavs, wav_lens=None, state=None, final=True):
         """Encodes utterances, or pieces of them.
@@ -528,7 +557,7 @@ def inference_yaml(experiment, normalizer=True):
     str
     """
     settings = YAML().load(experiment)
-    names = [*PARTS, *DECODER_PARTS, "model"]
+    names = [*PARTS, *DECODER_PARTS, MEMORY_PART, "model"]
     ragged = settings.get("lact_boundaries", "fixed") != "fixed"
     if ragged:
         names.append("boundaries")
@@ -543,6 +572,8 @@ def inference_yaml(experiment, normalizer=True):
         rate=settings["sample_rate"],
         normalizer="\n    normalizer: !ref <normalize>" if normalizer else "",
     )
+    if MEMORY_PART in kept:
+        text += MEMORY
     sampler = settings.get("dynchunktrain_config_sampler")
     if sampler is not None and sampler["test_block"] is not None:
         config = BlockSampler(**sampler)(Stage.TEST)

@@ -121,6 +121,29 @@ class FastWeightState(State):
             lengths=count,
         )
 
+    def begin(self, rows, weights):
+        """Lets rows start from weights of their own, which the next call then
+        does not give.
+
+        Arguments
+        ---------
+        rows : torch.Tensor
+            Boolean [N]: R of them, which have learned nothing.
+        weights : torch.Tensor
+            W0, W2, W1' [R, 3, h, d]; gradients pass.
+
+        Returns
+        -------
+        FastWeightState
+        """
+        norms = _row_norms(weights)
+        return dataclasses.replace(
+            self,
+            weights=self.weights.index_put((rows,), weights),
+            targets=self.targets.index_put((rows,), norms),
+            fresh=self.fresh & ~rows,
+        )
+
     @property
     def w0(self):
         """W0 [N, h, d]."""
@@ -511,7 +534,8 @@ class _Learner:
         if self.weight_norm != "pre":
             return state.weights
         scaled = _scale_rows(state.weights, state.targets)
-        return _where(state.fresh, state.weights, scaled)
+        # Norms do not round initial weights, given or the state's own.
+        return _where(state.steps == 0, state.weights, scaled)
 
     def read(self, weights, queries):
         """What the fast network answers."""
