@@ -543,7 +543,7 @@ def pipeline(kind, **options):
         net,
         torch.nn.Linear(8, 5),
         DynChunkTrainConfig(2, 4),
-        ChunkEnds(kind, stride=STRIDE),
+        boundaries=ChunkEnds(kind, stride=STRIDE),
     )
     return encoder.eval()
 
