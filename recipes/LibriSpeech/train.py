@@ -47,6 +47,7 @@ from speechbrain_lact.inference.export import (
 )
 from speechbrain_lact.lobes.models.transformer.LaCT import LaCTEncoderState
 from speechbrain_lact.nnet.lact import LaCT
+from speechbrain_lact.processing.boundaries import greedy_labels
 from speechbrain_lact.processing.sessions import (
     SessionBatchSampler,
     SessionStates,
@@ -90,6 +91,7 @@ class ASR(SkipBadFiles, sb.Brain):
             wavs = self.hparams.speed_perturb(wavs)
         began = time.perf_counter()
         feats, lengths = self.hparams.compute_features(wavs, lengths)
+        heard = feats, lengths
         feats = self.modules.normalize(
             feats, lengths, epoch=self.hparams.epoch_counter.current
         )
@@ -97,7 +99,10 @@ class ASR(SkipBadFiles, sb.Brain):
             feats, lengths = self.hparams.feature_augment(feats, lengths)
         src, lengths = self.modules.CNN(feats, lengths)
         tokens = batch.tokens_bos[0] if self.has_decoder else None
-        encoded, decoded = self.encode(src, tokens, lengths, batch, stage)
+        options = self.chunk_ends(*heard, src, lengths)
+        encoded, decoded = self.encode(
+            src, tokens, lengths, batch, stage, **options
+        )
         log_probs = self.modules.ctc_lin(encoded).float().log_softmax(-1)
         if self.has_decoder:
             decoded = self.modules.seq_lin(decoded).float().log_softmax(-1)
@@ -105,9 +110,25 @@ class ASR(SkipBadFiles, sb.Brain):
         self.audio += float(batch.duration.sum())
         return log_probs, lengths, encoded, decoded
 
-    def encode(self, src, tokens, lengths, batch, stage):
+    def chunk_ends(self, feats, feat_lengths, src, lengths):
+        """Where chunks of the memory may end, if not at a fixed length."""
+        find = getattr(self.hparams, "boundaries", None)
+        if find is None or find.kind == "fixed":
+            return {}
+
+        def recognise():
+            """Greedy labels of the model as it is."""
+            modules = self.modules
+            return greedy_labels(
+                modules.Transformer, modules.ctc_lin, src, lengths
+            )
+
+        return {"ends": find(feats, feat_lengths, recognise)}
+
+    def encode(self, src, tokens, lengths, batch, stage, **options):
         """Outputs of encoder and decoder under the kind of memory tried."""
-        encoder, options = self.modules.Transformer, {"wav_len": lengths}
+        encoder = self.modules.Transformer
+        options["wav_len"] = lengths
         sampler = getattr(self.hparams, "dynchunktrain_config_sampler", None)
         if sampler is not None:
             options["dynchunktrain_config"] = sampler(stage)

@@ -29,6 +29,7 @@ from speechbrain.utils.parameter_transfer import Pretrainer
 from speechbrain_lact.lobes.models.convolution import FrontEndState
 from speechbrain_lact.lobes.models.transformer.LaCT import LaCTEncoderState
 from speechbrain_lact.nnet.state import State, Waiting, nested
+from speechbrain_lact.processing.boundaries import SilenceState, greedy_labels
 from speechbrain_lact.utils.dynamic_chunks import BlockSampler
 
 # Entries of a recipe's YAML that a trained model needs.
@@ -72,6 +73,9 @@ MEMORY = """  initial_memory: !ref <initial_memory>
 BLOCKS = """  dynchunktrain_config: !new:speechbrain.utils.dynamic_chunk_training.DynChunkTrainConfig
     chunk_size: {chunk_size}
     left_context_size: {left_context_size}
+"""
+
+BOUNDARIES = """  boundaries: !ref <boundaries>
 """
 
 CTC = """  head: !ref <ctc_lin>
@@ -121,6 +125,8 @@ class PipelineState(State):
     """Feature frames of the front end."""
     encoder: LaCTEncoderState = nested(LaCTEncoderState)
     """Memory and windows."""
+    ends: SilenceState = nested(SilenceState)
+    """Levels, where chunks end at silences."""
 
 
 class Encoder(torch.nn.Module):
@@ -136,6 +142,8 @@ class Encoder(torch.nn.Module):
         Blocks of frames, for a model that streams.
     initial_memory : InitialMemory, optional
         What the memory begins with, by domain and by voice.
+    boundaries : ChunkEnds, optional
+        Where chunks of the memory may end.
     """
 
     def __init__(
@@ -147,6 +155,7 @@ class Encoder(torch.nn.Module):
         head=None,
         dynchunktrain_config=None,
         initial_memory=None,
+        boundaries=None,
     ):
         super().__init__()
         self.compute_features, self.normalize = compute_features, normalize
@@ -154,6 +163,7 @@ class Encoder(torch.nn.Module):
         self.head = head
         self.dynchunktrain_config = dynchunktrain_config
         self.initial_memory = initial_memory
+        self.boundaries = boundaries
 
     @property
     def streams(self):
@@ -189,6 +199,10 @@ class Encoder(torch.nn.Module):
             self.compute_features.initial_state(batch),
             self.cnn.initial_state(batch),
             encoder,
+            self.boundaries
+            and self.boundaries.initial_state(
+                batch, next(self.parameters()).device
+            ),
         )
 
     def _begin(self, batch, domain, embedding):
@@ -247,21 +261,43 @@ class Encoder(torch.nn.Module):
         feats, lengths, *features = self.compute_features(
             wavs, wav_lens, **front[0]
         )
+        heard = feats, lengths
         feats = self.normalize(feats, lengths)
         src, lengths, *front = self.cnn(feats, lengths, **front[1])
         if self.dynchunktrain_config is not None:
             inner["dynchunktrain_config"] = self.dynchunktrain_config
+        ends = None
+        if self.boundaries is not None:
+            inner["ends"], ends = self._ends(heard, src, lengths, state, final)
         if state is not None:
             inner.update(state=state.encoder, final=final)
         out = self.transformer.encode(src, lengths, **inner)
         if state is not None:
             out, encoder = out
-            state = PipelineState(*features, *front, encoder)
+            state = PipelineState(*features, *front, encoder, ends)
             if not self.streams:
                 state = PipelineState(encoder=encoder)
         if self.head is not None:
             out = self.head(out).log_softmax(-1)
         return out if state is None else (out, state)
+
+    def _ends(self, heard, src, lengths, state, final):
+        """Where chunks may end, and what is carried to find more."""
+
+        def recognise():
+            """Greedy labels of a pass before."""
+            config = self.dynchunktrain_config
+            options = {} if config is None else {"dynchunktrain_config": config}
+            return greedy_labels(
+                self.transformer, self.head, src, lengths, **options
+            )
+
+        options = {"final": state is None or final}
+        if state is not None and state.ends is not None:
+            return self.boundaries(
+                *heard, recognise, state=state.ends, **options
+            )
+        return self.boundaries(*heard, recognise, **options), None
 
 
 class FolderPretrainer(Pretrainer):
@@ -522,6 +558,9 @@ def inference_yaml(experiment, normalizer=True):
     """
     settings = YAML().load(experiment)
     names = [*PARTS, *DECODER_PARTS, MEMORY_PART, "model"]
+    ragged = settings.get("lact_boundaries", "fixed") != "fixed"
+    if ragged:
+        names.append("boundaries")
     kept = {name: settings[name] for name in names if name in settings}
     text = re.sub(
         r"^test_search: (?:&\w+ )?!name:(\S+)$",
@@ -539,6 +578,8 @@ def inference_yaml(experiment, normalizer=True):
     if sampler is not None and sampler["test_block"] is not None:
         config = BlockSampler(**sampler)(Stage.TEST)
         text += BLOCKS.format(**asdict(config))
+    if ragged:
+        text += BOUNDARIES
     if "seq_lin" in kept:
         return text + DECODER.format(ctc_weight=settings["ctc_weight_decode"])
     return text + CTC.format(blank=settings["blank_index"])

@@ -315,6 +315,8 @@ def fast_weight_scan(
     momentum=None,
     weight_norm="post",
     mask=None,
+    ends=None,
+    least_chunk=1,
     state=None,
     final=False,
     inner_loss="dot_product",
@@ -341,7 +343,7 @@ def fast_weight_scan(
     lr0, lr1, lr2 : torch.Tensor
         Learning rate of each frame for each matrix [N, L, 1].
     chunk_size : int
-        Frames per update.
+        Frames per update; with `ends`, the most.
     order : str
         `apply_update`: a chunk reads the memory of earlier chunks, then is
         learned (causal). `update_apply`: a chunk is learned, then reads.
@@ -359,6 +361,12 @@ def fast_weight_scan(
         `none`.
     mask : torch.Tensor, optional
         [N, L], True = real frame. Padding may stand anywhere.
+    ends : torch.Tensor, optional
+        [N, L], True where a chunk may end after the frame: see `chunk_ends`.
+        A step of `adam` and `muon` is then multiplied by the share of the
+        greatest chunk. Without, all chunks are of `chunk_size` frames.
+    least_chunk : int
+        Frames of a chunk that ends at a place of `ends`, at least.
     state : FastWeightState, optional
         Where to go on. None starts from `w0, w1, w2`.
     final : bool
@@ -405,6 +413,7 @@ def fast_weight_scan(
         inner_loss,
         chunk_size,
         momentum is not None,
+        least_chunk,
     )
     core = torch.promote_types(w0.dtype, torch.float32)
     device = q.device.type
@@ -426,6 +435,7 @@ def fast_weight_scan(
         if bool((mask[:, 1:] & ~mask[:, :-1]).any()):
             places = torch.argsort(~mask, dim=1, stable=True)
             frames = [_take(x, places) for x in frames]
+            ends = None if ends is None else ends.gather(1, places)
     start = torch.stack([w0, w2, w1.transpose(1, 2)], 1).to(core)
     if state is None:
         state = FastWeightState.start(
@@ -443,9 +453,11 @@ def fast_weight_scan(
         chunk_size=chunk_size,
         dtype=dtype,
     )
+    if ends is not None:
+        ends = chunk_ends(ends, lengths, state.pending, least_chunk, chunk_size)
     with torch.autocast(device, enabled=False):
         out, state = _scan(
-            learner, _begin(state, start), frames, lengths, order, final
+            learner, _begin(state, start), frames, lengths, order, final, ends
         )
     if places is not None:
         if out.shape[1] != length:
@@ -454,6 +466,61 @@ def fast_weight_scan(
             )
         out = _take(out, torch.argsort(places, 1))
     return out.to(torch.promote_types(q.dtype, dtype)), state
+
+
+def chunk_ends(may_end, lengths, pending, least, greatest):
+    """Where chunks end: at the first place allowed that makes the chunk long
+    enough, or when it is full.
+
+    The rule looks back only, and no further than the beginning of the chunk:
+    sequences in pieces have the same ends, if the length of the unfinished
+    chunk is carried.
+
+    Arguments
+    ---------
+    may_end : torch.Tensor
+        [N, L], True where a chunk may end after the frame.
+    lengths : torch.Tensor
+        Number of real frames [N].
+    pending : torch.Tensor
+        Frames of the unfinished chunk that came before [N].
+    least, greatest : int
+        Lengths of a chunk.
+
+    Returns
+    -------
+    torch.Tensor
+        Frames until the end of each chunk, pending ones counted too [N, J].
+        Rows with fewer chunks repeat their last end (0 without one).
+
+    Example
+    -------
+    >>> may_end = torch.tensor([[1, 0, 1, 1, 0, 0, 0, 0, 1]]).bool()
+    >>> chunk_ends(may_end, torch.tensor([9]), torch.tensor([0]), 2, 4)
+    tensor([[3, 7, 9]])
+    >>> chunk_ends(may_end, torch.tensor([9]), torch.tensor([3]), 2, 4)
+    tensor([[ 4,  6, 10, 12]])
+    """
+    time = may_end.shape[1]
+    places = torch.arange(1, time + 1, device=may_end.device)
+    never = time + greatest
+    # For each frame, the first end allowed from there on.
+    following = torch.where(may_end, places, never)
+    following = following.flip(1).cummin(1).values.flip(1)
+    following = F.pad(following, (0, 1), value=never)
+    found, stop = [], -pending
+    while True:
+        first = (stop + least - 1).clamp(0, time)[:, None]
+        allowed = following.gather(1, first)[:, 0]
+        end = torch.minimum(allowed, stop + greatest)
+        end = torch.where(end > lengths, stop, end)
+        if not bool((end > stop).any()):
+            break
+        found.append(end)
+        stop = end
+    if not found:
+        return lengths.new_zeros(len(lengths), 0)
+    return torch.stack(found, 1) + pending[:, None]
 
 
 class _Learner:
@@ -598,7 +665,7 @@ def _begin(state, start):
     )
 
 
-def _scan(learner, state, frames, lengths, order, final):
+def _scan(learner, state, frames, lengths, order, final, stops=None):
     """The scan over chunks, after types, padding and initial weights."""
     queries, *learned = frames
     size, before, length = learner.chunk_size, state.pending, queries.shape[1]
@@ -613,8 +680,57 @@ def _scan(learner, state, frames, lengths, order, final):
         queries = splice(state.queries, before, queries)
         before = torch.zeros_like(before)
     total = state.pending + lengths
-    ends = total if final else total // size * size
+    if stops is None or not len(total):
+        ends = total if final else total // size * size
+        out, state = _scan_equal(
+            learner, state, queries, learned, before, ends, order
+        )
+    else:
+        # The last chunk is the unfinished one.
+        stops = F.pad(stops, (1, 0))
+        ends = total if final else stops[:, -1]
+        stops = torch.cat([stops[:, 1:], total[:, None]], 1)
+        out, state = _scan_ragged(
+            learner, state, queries, learned, before, ends, order, stops
+        )
 
+    answered = ends if order == "update_apply" else lengths
+    width = int(answered.max()) if len(answered) else 0
+    if order != "update_apply" or (final and not waited):
+        width = length
+    out = _cut(out, 0, width)
+    if out.shape[1] < width:
+        out = F.pad(out, (0, 0, 0, width - out.shape[1]))
+    out = zero_padding(out, padding_mask(answered, width))
+    rest = total - ends
+    wide = int(rest.max()) if len(rest) else 0
+
+    def stay(x):
+        """Frames of the unfinished chunk."""
+        if wide == 0:
+            return x[:, :0]
+        return zero_padding(slide(x, ends, wide), length_mask(rest, wide))
+
+    keys, values, gates = map(stay, learned)
+    waiting = stay(queries) if order == "update_apply" else None
+    return out, dataclasses.replace(
+        state,
+        keys=keys,
+        values=values,
+        gates=gates,
+        queries=waiting,
+        pending=rest,
+        lengths=answered,
+    )
+
+
+def _scan_equal(learner, state, queries, learned, before, ends, order):
+    """Chunks of one length: those of all rows stand in the same columns.
+
+    `queries` lack the first `before` frames of `learned`, and frames beyond
+    `ends` are not learned.
+    """
+    size, length = learner.chunk_size, queries.shape[1]
     # Queries stand where their frame stands in its chunk.
     together = bool((before == before[:1]).all())
     offset = int(before[0]) if together and len(before) else 0
@@ -651,37 +767,69 @@ def _scan(learner, state, frames, lengths, order, final):
         out = pieces[0]
     else:
         out = torch.cat(pieces, 1) if pieces else queries[:, :0]
-    if not together:
-        out = slide(out, before, length)
+    return out if together else slide(out, before, length), state
 
-    answered = ends if order == "update_apply" else lengths
-    width = int(answered.max()) if len(answered) else 0
-    if order != "update_apply" or (final and not waited):
-        width = length
-    out = _cut(out, 0, width)
-    if out.shape[1] < width:
-        out = F.pad(out, (0, 0, 0, width - out.shape[1]))
-    out = zero_padding(out, padding_mask(answered, width))
-    rest = total - ends
-    wide = int(rest.max()) if len(rest) else 0
 
-    def stay(x):
-        """Frames of the unfinished chunk."""
-        if wide == 0:
-            return x[:, :0]
-        return zero_padding(slide(x, ends, wide), length_mask(rest, wide))
-
-    keys, values, gates = map(stay, learned)
-    waiting = stay(queries) if order == "update_apply" else None
-    return out, dataclasses.replace(
-        state,
-        keys=keys,
-        values=values,
-        gates=gates,
-        queries=waiting,
-        pending=rest,
-        lengths=answered,
+def _scan_ragged(learner, state, queries, learned, before, ends, order, stops):
+    """As `_scan_equal`, for chunks that end at `stops` [N, J]; the last of
+    them is the end of each row."""
+    begins = F.pad(stops[:, :-1], (1, 0))
+    known = torch.minimum(stops, ends[:, None])
+    places, spans = _spread(begins, known)
+    learned = [_gather(x, places) for x in learned]
+    heard = known if order == "update_apply" else stops
+    reads, answers = _spread(
+        *((x - before[:, None]).clamp(min=0) for x in (begins, heard))
     )
+    aligned, pieces = _gather(queries, reads), []
+    counts = (known - begins).unbind(1)
+    for span, answer, count in zip(spans, answers, counts):
+        if order == "apply_update":
+            pieces.append(learner.read(learner.used(state), aligned[:, answer]))
+        if span.start < span.stop:
+            state = learner.learn(state, *(x[:, span] for x in learned), count)
+        if order == "update_apply":
+            pieces.append(learner.read(learner.used(state), aligned[:, answer]))
+    if order == "bidirectional":
+        return learner.read(learner.used(state), queries), state
+    # Back to the order of time; what fills up goes to a column of its own.
+    out = torch.cat(pieces, 1)
+    length = queries.shape[1]
+    places = torch.where(reads < 0, length, reads)[..., None].expand_as(out)
+    back = out.new_zeros(len(out), length + 1, out.shape[2])
+    return back.scatter(1, places, out)[:, :length], state
+
+
+def _spread(begins, stops):
+    """Columns for spans of different lengths.
+
+    Arguments
+    ---------
+    begins, stops : torch.Tensor
+        Frames of span j of each row [N, J].
+
+    Returns
+    -------
+    places : torch.Tensor
+        For each column the frame that stands there, or -1 [N, S].
+    columns : list of slice
+        Those of span j.
+    """
+    counts = (stops - begins).clamp(min=0)
+    widths = counts.amax(0)
+    span = torch.repeat_interleave(widths)
+    last = widths.cumsum(0)
+    within = torch.arange(len(span), device=span.device) - (last - widths)[span]
+    places = torch.where(within < counts[:, span], begins[:, span] + within, -1)
+    edges = [0, *last.tolist()]
+    return places, [slice(a, b) for a, b in zip(edges, edges[1:])]
+
+
+def _gather(x, places):
+    """Frames at the places given, zeros at -1."""
+    if places.shape[1] == 0:
+        return x[:, :0]
+    return zero_padding(_take(x, places.clamp(min=0)), places >= 0)
 
 
 def _cut(x, begin, end):
@@ -736,7 +884,13 @@ def _check(name, value, allowed):
 
 
 def check_options(
-    order, optimizer, weight_norm, inner_loss, chunk_size, momentum
+    order,
+    optimizer,
+    weight_norm,
+    inner_loss,
+    chunk_size,
+    momentum,
+    least_chunk=1,
 ):
     """Refuses what no scan can do."""
     _check("order", order, ORDERS)
@@ -745,5 +899,10 @@ def check_options(
     _check("inner_loss", inner_loss, INNER_LOSSES)
     if chunk_size < 1:
         raise ValueError(f"chunk_size must be at least 1, not {chunk_size}")
+    if not 1 <= least_chunk <= chunk_size:
+        raise ValueError(
+            f"least_chunk must be 1 to chunk_size={chunk_size}, not "
+            f"{least_chunk}"
+        )
     if optimizer == "adam" and momentum:
         raise ValueError("adam has decays of its own: leave momentum out")

@@ -569,7 +569,7 @@ class Waiting(State):
             torch.zeros(x.shape[0], dtype=torch.long, device=x.device),
         )
 
-    def push(self, x, lengths, group, final):
+    def push(self, x, lengths, group, final, ready=None):
         """Adds frames and takes out what can be answered.
 
         Arguments
@@ -582,6 +582,9 @@ class Waiting(State):
             Frames are answered in multiples of this.
         final : bool
             Whether the sequence ends here: then nothing waits any longer.
+        ready : callable, optional
+            In place of `group`: takes all frames [B, S, ...] and their number
+            [B], and returns how many can be answered [B].
 
         Returns
         -------
@@ -596,7 +599,10 @@ class Waiting(State):
         stream = splice(self.frames, self.counts, x)
         if final:
             return stream, total, Waiting.empty(stream)
-        ready = total // group * group
+        if ready is None:
+            ready = total // group * group
+        else:
+            ready = ready(stream, total)
         rest = total - ready
         width = int(rest.max())
         if width == 0 and int(ready.min()) == stream.shape[1]:
