@@ -327,9 +327,11 @@ def test_error_rate_of_conversations(people, embedder, number):
     assert rates["confusion"] < 0.1 * rates["ref_length"]
     counted = {s.speaker for s in diarizer.diarize(wav)}
     assert abs(len(counted) - number) <= 1
+    # Online there is nothing that is taken back: without interruptions.
+    wav, truth, _ = conversation(people, number, seconds=24, overlap=0.0)
     online = OnlineDiarizer(diarizer)
     found = online.feed(wav) + online.finish()
-    assert error_rate(truth, found)["der"] < 0.5
+    assert error_rate(truth, found)["der"] < 0.3
 
 
 def words_by_speaker(found):
@@ -511,9 +513,10 @@ def test_the_same_names_in_a_second_run(people, tmp_path, call):
         assert code == 1 and err.count("\n") == 1 and "exists" in err
 
     assert call("voices", bank, "--forget", "Ann B.")[1] == "speaker2\n"
-    file = next(people.glob("*/*/*.flac"))
-    code, names, _ = call("voices", bank, "--enrol", "Cy", file)
-    assert (code, names) == (0, "speaker2\nCy\n")
+    wav, _, _ = conversation(people, 1, seconds=8)
+    soundfile.write(tmp_path / "one.wav", wav.numpy(), RATE)
+    enrolled = call("voices", bank, "--enrol", "Cy", tmp_path / "one.wav")
+    assert enrolled == (0, "speaker2\nCy\n", "")
 
 
 def test_bad_input_is_one_line(people, tmp_path, call):
