@@ -181,11 +181,13 @@ def test_a_stream_in_any_pieces(cuts):
     expected = whole.feed(wav) + whole.finish()
     assert {s.speaker for s in expected} == {"speaker1", "speaker2", "speaker3"}
     assert error_rate(truth, expected)["der"] < 0.05
-    online, found = OnlineDiarizer(humming()), []
-    for size in cuts:
-        found += online.feed(wav[:size])
-        wav = wav[size:]
-    assert found + online.feed(wav) + online.finish() == expected
+    # Any, and those of a sound card.
+    for sizes in (cuts, [RATE // 10] * (len(wav) * 10 // RATE)):
+        online, found, left = OnlineDiarizer(humming()), [], wav
+        for size in sizes:
+            found += online.feed(left[:size])
+            left = left[size:]
+        assert found + online.feed(left) + online.finish() == expected
 
 
 def test_a_stream_is_told_in_time():
@@ -450,6 +452,34 @@ def test_a_voice_begins_with_its_memory(meeting, asr, embedder, tmp_path):
                 dict(s._named_tensors()) for s in (after, bank.state(name))
             )
             assert all(torch.equal(one[key], two[key]) for key in one)
+
+
+def test_what_a_bank_keeps(asr, tmp_path):
+    """Of each voice what it says alone; none that hardly speaks alone."""
+    segments = [
+        Segment(0.0, 4.0, "Ann"),
+        Segment(1.0, 2.0, "Bo"),
+        Segment(3.0, 5.5, "Bo"),
+        Segment(5.5, 6.0, "Cy"),
+    ]
+    wav = tones(segments, 6)
+    states = {name: asr.initial_state() for name in ("Ann", "Bo", "Cy")}
+    with SpeakerBank(tmp_path, asr, Spectrum()) as bank:
+        bank.keep(states, wav, segments)
+        assert bank.names() == ["Ann", "Bo"]
+        for name in bank.names():
+            alone = tones([Segment(0.0, 2.0, name)], 2)
+            found, likeness = bank.recognise(alone)
+            assert found == name and likeness > 0.99
+        bank.rename("Ann", "Dora")
+        assert bank.names() == ["Bo", "Dora"]
+        assert bank.recognise(tones([Segment(0, 1, "Ann")], 1))[0] == "Dora"
+        for new, words in (("Bo", "in the bank already"), ("", "characters")):
+            with pytest.raises(ValueError, match=words):
+                bank.rename("Dora", new)
+        with pytest.raises(ValueError, match="no speaker"):
+            bank.rename("Ann", "Eve")
+    assert len(list(tmp_path.iterdir())) == 2
 
 
 @pytest.fixture
