@@ -166,13 +166,18 @@ class LaCTASR(EncoderASR):
         """
         return AudioFile(path, self.sample_rate).read().to(self.device)
 
-    def initial_state(self, batch=1):
+    def initial_state(self, batch=1, domain=None, speaker_embedding=None):
         """State of sessions that have heard nothing.
 
         Arguments
         ---------
         batch : int
             Number of rows.
+        domain : str, optional
+            What is heard, for a model trained with domains: one of theirs.
+        speaker_embedding : torch.Tensor, optional
+            Who is heard [E], or [B, E] with one for each row, for a model
+            trained with an encoder of voices: from that encoder.
 
         Returns
         -------
@@ -180,8 +185,12 @@ class LaCTASR(EncoderASR):
         """
         nothing = torch.zeros(batch, 0, 2, dtype=torch.long)
         said = Waiting.empty(nothing)
+        with torch.no_grad():
+            pipeline = self.encoder.initial_state(
+                batch, domain, speaker_embedding
+            )
         return SessionState(
-            self.encoder.initial_state(batch),
+            pipeline,
             said.to(self.device),
             torch.full_like(said.counts, self.blank).to(self.device),
             said.counts.to(self.device),

@@ -6,6 +6,7 @@ Authors
 
 import collections
 import hashlib
+import multiprocessing
 import signal
 import subprocess
 import sys
@@ -265,7 +266,9 @@ class TestMiniSpeech:
         }
 
     def test_not_made_twice(self, corpus, monkeypatch):
-        monkeypatch.setattr(mini, "_say_all", None)  # to be made is to fail
+        monkeypatch.setattr(
+            mini, "_make_chapters", None
+        )  # to be made is to fail
         before = digest(corpus)
         assert not mini.prepare_mini_speech(corpus, **MINIATURE)
         assert digest(corpus) == before
@@ -299,6 +302,24 @@ class TestMiniSpeech:
         assert mini.prepare_mini_speech(folder, **MINIATURE)
         assert not leftovers(folder)
         assert len(list(folder.glob("*/*/*/*.flac"))) == 33
+
+    @pytest.mark.parametrize("index", [0, 1])
+    def test_a_process_dies(self, tmp_path, monkeypatch, index):
+        """The other does not wait for it for ever."""
+        pytest.importorskip("espeakng_loader")
+        follow = mini._follow
+
+        def kill_one(*arguments):
+            workers = multiprocessing.active_children()
+            assert len(workers) == 2
+            workers[index].kill()
+            return follow(*arguments)
+
+        monkeypatch.setattr(mini, "_follow", kill_one)
+        with pytest.raises(RuntimeError, match="ended after . of 14 chapters"):
+            mini.prepare_mini_speech(tmp_path / "corpus", **MINIATURE)
+        assert not list(tmp_path.iterdir())
+        assert not multiprocessing.active_children()
 
     def test_failing_voice(self, tmp_path, monkeypatch):
         pytest.importorskip("espeakng_loader")
