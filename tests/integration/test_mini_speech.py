@@ -27,13 +27,11 @@ from recipes.FSDD.fsdd_prepare import (
     prepare_fsdd,
 )
 from recipes.MiniSpeech import mini_speech_prepare as mini
-from recipes.MiniSpeech.mini_speech_conversations import make_conversations
 from speechbrain_lact.dataio.librispeech_layout import (
     build_folder,
     read_chapter,
     write_chapter,
 )
-from speechbrain_lact.processing.diarization import read_rttm
 
 ROOT = Path(__file__).parents[2]
 MINIATURE = dict(
@@ -47,9 +45,6 @@ MINIATURE = dict(
 
 
 EXTRA = "test-channel test-tract test-babble"
-CONVERSATIONS = dict(
-    split="train-clean-100", conversations=3, utterances=3, overlap=0.2
-)
 
 
 def digest(folder):
@@ -89,14 +84,6 @@ def extra(tmp_path_factory):
     pytest.importorskip("espeakng_loader")
     folder = tmp_path_factory.mktemp("extra") / "corpus"
     assert mini.prepare_mini_speech(folder, **MINIATURE, extra_splits=EXTRA)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def conversations(corpus, tmp_path_factory):
-    """Conversations of two to four voices of the miniature."""
-    folder = tmp_path_factory.mktemp("conversations") / "x"
-    assert make_conversations(corpus, folder, **CONVERSATIONS)
     return folder
 
 
@@ -388,83 +375,6 @@ class TestExtraSplits:
         ):
             for wav, without in zip(ours, clean):
                 assert wav[:800].std() > 5 * without[:800].std()
-
-
-class TestConversations:
-    """Several voices in one recording, and who said what when."""
-
-    def test_energy_is_where_the_rttm_says(self, conversations):
-        for path in sorted(conversations.glob("*.rttm")):
-            wav, _ = soundfile.read(path.with_suffix(".flac"))
-            frames = wav[: len(wav) // 160 * 160].reshape(-1, 160)
-            loud = np.sqrt((frames**2).mean(1)) > 2e-3
-            voices = np.zeros(len(loud), int)
-            for segment in read_rttm(path):
-                start = int(segment.start * 100)
-                end = int(np.ceil(segment.end * 100))
-                voices[start:end] += 1
-                assert loud[start : start + 10].any()
-                assert loud[end - 10 : end].any()
-            assert not loud[voices == 0].any()
-            assert loud[voices > 0].mean() > 0.7
-            assert voices.max() == 2
-            share = (voices == 2).sum() / (voices > 0).sum()
-            content = json.loads(path.with_suffix(".json").read_text())
-            assert share == pytest.approx(content["overlap"], abs=0.01)
-            assert 0.1 < share < 0.21
-
-    def test_who_said_what(self, corpus, conversations):
-        said = {
-            key: words
-            for chapter in corpus.glob("train-clean-100/*/*")
-            for key, words, _ in read_chapter(chapter)
-        }
-        voices = []
-        for path in sorted(conversations.glob("*.rttm")):
-            content = json.loads(path.with_suffix(".json").read_text())
-            turns = content["turns"]
-            assert [t["speaker"] for t in turns] == [
-                s.speaker for s in read_rttm(path)
-            ]
-            for turn in turns:
-                assert turn["words"] == said[turn["utterance"]]
-                assert turn["utterance"].split("-")[0] == turn["speaker"]
-            keys = [turn["utterance"] for turn in turns]
-            assert len(set(keys)) == len(keys)
-            voices.append(len({turn["speaker"] for turn in turns}))
-            assert len(turns) == 3 * voices[-1]
-        assert voices == [2, 3, 4]
-
-    def test_deterministic(self, corpus, conversations, tmp_path):
-        assert not make_conversations(corpus, conversations, **CONVERSATIONS)
-        for seed, same in ((2026, True), (1, False)):
-            folder = tmp_path / str(seed)
-            make_conversations(corpus, folder, **CONVERSATIONS, seed=seed)
-            assert (digest(folder) == digest(conversations)) == same
-
-    def test_no_overlap(self, corpus, tmp_path):
-        sizes = {**CONVERSATIONS, "overlap": 0.0}
-        make_conversations(corpus, tmp_path / "x", **sizes)
-        for path in (tmp_path / "x").glob("*.rttm"):
-            segments = read_rttm(path)
-            for before, after in zip(segments, segments[1:]):
-                assert after.start > before.end
-
-    @pytest.mark.parametrize(
-        "values, message",
-        [
-            ({"split": "test-other"}, "test-other has 0 voices, but 4"),
-            ({"overlap": 0.5}, "overlap is 0.5"),
-            ({"least_voices": 1}, "least_voices is 1"),
-            ({"utterances": 0}, "utterances is 0"),
-        ],
-    )
-    def test_impossible(self, corpus, tmp_path, values, message):
-        with pytest.raises(ValueError, match=message):
-            make_conversations(
-                corpus, tmp_path / "x", **{**CONVERSATIONS, **values}
-            )
-        assert not list(tmp_path.iterdir())
 
 
 class TestMiniSpeech:
