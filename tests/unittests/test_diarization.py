@@ -175,12 +175,15 @@ def test_two_at_once():
 )
 @given(st.lists(st.integers(0, 4 * RATE), max_size=8))
 def test_a_stream_in_any_pieces(cuts):
-    truth = turns("Ann", "Bo", "Ann", "Cy", length=2.5, pause=0.5)
+    truth = turns("Ann", "Bo", "Ann", "Cy", "Bo", "Cy", length=2.5, pause=0.5)
     wav = tones(truth, truth[-1].end + 1)
+    # What is speech depends on how loud the last ten seconds were.
+    wav[: 3 * RATE] *= 4
+    wav[3 * RATE :] *= 0.2
+    wav += 2e-3 * torch.randn(len(wav))
     whole = OnlineDiarizer(humming())
     expected = whole.feed(wav) + whole.finish()
     assert {s.speaker for s in expected} == {"speaker1", "speaker2", "speaker3"}
-    assert error_rate(truth, expected)["der"] < 0.05
     # Any, and those of a sound card.
     for sizes in (cuts, [RATE // 10] * (len(wav) * 10 // RATE)):
         online, found, left = OnlineDiarizer(humming()), [], wav
