@@ -6,6 +6,7 @@ Authors
 
 import contextlib
 import csv
+import functools
 import json
 import logging
 import os
@@ -14,6 +15,7 @@ import tempfile
 import textwrap
 import time
 import warnings
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Optional
 
@@ -72,6 +74,15 @@ Block = Annotated[
         show_default="the model's",
     ),
 ]
+Embedder = Annotated[
+    Optional[str],
+    typer.Option(
+        help="What tells voices apart: a folder, or a name on the Hugging "
+        "Face hub (which is then fetched), such as "
+        "speechbrain/spkrec-ecapa-voxceleb.",
+        show_default="the one that comes with the package",
+    ),
+]
 BatchSize = Annotated[
     int,
     typer.Option(min=1, help="Recordings of up to 60 s done at a time."),
@@ -111,6 +122,31 @@ def transcribe(
             "recordings that failed are tried again.",
         ),
     ] = False,
+    speakers: Annotated[
+        bool,
+        typer.Option(
+            "--speakers",
+            help="Tell who says what: a line a turn, with its times and the "
+            "speaker. For one recording; --out is .txt or .jsonl.",
+        ),
+    ] = False,
+    bank: Annotated[
+        Optional[Path],
+        typer.Option(
+            help="With --speakers: folder of voices. Those it knows are "
+            "called by name, and what is learned of every voice is kept there "
+            "for the next time. See the command `voices`.",
+        ),
+    ] = None,
+    rttm: Annotated[
+        Optional[Path],
+        typer.Option(help="With --speakers: RTTM file to write."),
+    ] = None,
+    number_of_speakers: Annotated[
+        Optional[int],
+        typer.Option(min=1, help="With --speakers: how many, if known."),
+    ] = None,
+    embedder: Embedder = None,
 ):
     """Writes down recordings.
 
@@ -118,6 +154,22 @@ def transcribe(
     path, tab and text. Recordings that cannot be read are named, the others
     are done; the exit code is then 1.
     """
+    told = {
+        "--bank": bank,
+        "--rttm": rttm,
+        "--number-of-speakers": number_of_speakers,
+        "--embedder": embedder,
+    }
+    for name, value in told.items():
+        if value is not None and not speakers:
+            raise UsageError(f"{name} is for --speakers")
+    if speakers:
+        if resume:
+            raise UsageError("--resume: not with --speakers")
+        load = functools.partial(load_model, model, device, block)
+        return _transcribe_speakers(
+            source, load, out, bank, rttm, number_of_speakers, embedder
+        )
     if resume and out is None:
         raise UsageError("--resume needs --out, the file to go on with")
     if out is not None and out.suffix.lower() not in KINDS:
@@ -142,6 +194,141 @@ def transcribe(
             else:
                 output.write(recording)
     _count(len(recordings), failed, "transcribed")
+
+
+def _transcribe_speakers(source, load, out, bank, rttm, number, embedder):
+    """A line for each turn of one recording."""
+    if os.path.isdir(source):
+        raise UsageError("--speakers is for one recording, not a folder")
+    list_recordings(source)
+    kind = ".txt" if out is None else out.suffix.lower()
+    if kind not in (".txt", ".jsonl"):
+        raise UsageError(f"--out {out}: .txt or .jsonl with --speakers")
+    for path in filter(None, (out, rttm)):
+        if not path.parent.is_dir():
+            raise ValueError(f"{path.parent}: no such folder")
+        refuse_existing(path)
+    with contextlib.ExitStack() as stack:
+        path = source
+        incoming = standard_input() if source == "-" else None
+        asr = load()
+        if incoming:
+            folder = stack.enter_context(tempfile.TemporaryDirectory())
+            path = incoming.save(folder, asr.sample_rate)
+        from speechbrain_lact.processing.diarization import Diarizer, write_rttm
+
+        voices = load_voices(embedder, asr)
+        if bank is not None:
+            bank = stack.enter_context(open_bank(bank, asr, voices))
+        segments = Diarizer(voices, bank).diarize(path, number)
+        if rttm is not None:
+            write_rttm(segments, rttm, Path(source).stem)
+        file = sys.stdout
+        if out is not None:
+            file = stack.enter_context(
+                open(out, "w", encoding="utf-8", errors="backslashreplace")
+            )
+        for turn in asr.transcribe_speakers(path, bank, segments):
+            print(_turn(turn, source, kind), file=file, flush=True)
+
+
+def _turn(turn, source, kind):
+    """A turn as a line."""
+    if kind == ".jsonl":
+        row = {"file": source, **asdict(turn), "text": turn.text}
+        return json.dumps(row, ensure_ascii=False)
+    times = " - ".join(
+        f"{int(t // 3600)}:{int(t // 60) % 60:02}:{t % 60:04.1f}"
+        for t in (turn.start, turn.end)
+    )
+    return f"[{times}] {printable(turn.speaker)}: {turn.text}"
+
+
+@app.command()
+def voices(
+    bank: Annotated[
+        Path,
+        typer.Argument(
+            metavar="BANK", help="Folder of voices; made if need be."
+        ),
+    ],
+    enrol: Annotated[
+        Optional[tuple[str, str]],
+        typer.Option(
+            metavar="NAME FILE",
+            help="Learn a voice from a recording in which nobody else speaks.",
+        ),
+    ] = None,
+    rename: Annotated[
+        Optional[tuple[str, str]],
+        typer.Option(metavar="OLD NEW", help="Call a voice by another name."),
+    ] = None,
+    forget: Annotated[
+        Optional[str],
+        typer.Option(metavar="NAME", help="Remove a voice and all about it."),
+    ] = None,
+    model: Model = MODEL,
+    embedder: Embedder = None,
+    device: Device = None,
+    block: Block = None,
+):
+    """Keeps the voices that `transcribe --speakers --bank` knows.
+
+    Prints their names, a line each, the one heard longest ago first. A bank
+    belongs to the model and the embedder that it was made with.
+    """
+    asr = load_model(model, device, block)
+    with open_bank(bank, asr, load_voices(embedder, asr)) as found:
+        if enrol:
+            found.enrol(*enrol)
+        if rename:
+            found.rename(*rename)
+        if forget:
+            found.forget(forget)
+        for name in found.names():
+            print(printable(name))
+
+
+def load_voices(embedder, asr):
+    """What tells voices apart.
+
+    Arguments
+    ---------
+    embedder : str, optional
+        A folder or a name on the hub.
+    asr : LaCTASR
+        The model, whose device it is put on.
+
+    Returns
+    -------
+    EncoderClassifier
+    """
+    from speechbrain_lact.processing.speaker_states import (
+        DEFAULT_EMBEDDER,
+        load_embedder,
+    )
+
+    return load_embedder(
+        embedder or DEFAULT_EMBEDDER, run_opts={"device": str(asr.device)}
+    )
+
+
+def open_bank(folder, asr, embedder):
+    """A bank of voices.
+
+    Arguments
+    ---------
+    folder : Path
+    asr : LaCTASR
+    embedder : EncoderClassifier
+
+    Returns
+    -------
+    SpeakerBank
+    """
+    from speechbrain_lact.processing.speaker_states import SpeakerBank
+
+    return SpeakerBank(folder, asr, embedder)
 
 
 @app.command()
@@ -640,7 +827,7 @@ def main(args=None):
             code = 2
         except typer.Abort:
             code = 130
-        except (OSError, ValueError, RuntimeError) as error:
+        except (OSError, ValueError, RuntimeError, ImportError) as error:
             complain(error)
             code = 1
         except Exception as error:

@@ -5,11 +5,14 @@ Authors
 """
 
 import functools
+from pathlib import Path
 
 import pytest
 import torch
+from hyperpyyaml import load_hyperpyyaml, resolve_references
 
 from recipes.MiniSpeech.mini_speech_prepare import prepare_mini_speech
+from speechbrain_lact.inference.export import write_embedder
 
 CONVOLUTIONS = {
     "hidden_size": 32,
@@ -52,6 +55,20 @@ def corpus(tmp_path_factory):
         utterances=3,
     )
     return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_ecapa(tmp_path_factory):
+    """The folder of an untrained encoder of voices: 8 numbers a voice."""
+    folder = tmp_path_factory.mktemp("ecapa")
+    yaml = Path(__file__).parents[1] / "hparams" / "ecapa_speaker.yaml"
+    overrides = {"output_folder": str(folder), "out_n_neurons": 2, "emb_dim": 8}
+    with open(yaml, encoding="utf-8") as file:
+        text = resolve_references(file, overrides).getvalue()
+    (folder / "experiment.yaml").write_text(text)
+    model = load_hyperpyyaml(text)["embedding_model"]
+    write_embedder(folder / "model", folder / "experiment.yaml", model, 0.5)
+    return str(folder / "model")
 
 
 @pytest.fixture(scope="session")

@@ -56,6 +56,7 @@ STAYS = {
     "inference/export.py": "writes what our own recipe has trained",
     "lobes/features.py": "the recipe uses SpeechBrain's features",
     "lobes/models/convolution.py": "the recipe uses SpeechBrain's front end",
+    "lobes/models/initial_memory.py": "a change of its own",
     "lobes/models/pretrained.py": "would belong to speechbrain/integrations",
     "nnet/losses.py": "a transducer loss without numba: a change of its own",
     "processing/sessions.py": "the recipe's memory begins anew each utterance",

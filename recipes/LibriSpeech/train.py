@@ -47,10 +47,12 @@ from speechbrain_lact.inference.export import (
 )
 from speechbrain_lact.lobes.models.transformer.LaCT import LaCTEncoderState
 from speechbrain_lact.nnet.lact import LaCT
+from speechbrain_lact.processing.boundaries import greedy_labels
 from speechbrain_lact.processing.sessions import (
     SessionBatchSampler,
     SessionStates,
 )
+from speechbrain_lact.processing.speaker_states import load_embedder
 
 HERE = Path(__file__).resolve().parent
 MINI = HERE.parents[1] / "hparams" / "mini.yaml"
@@ -77,6 +79,7 @@ class ASR(SkipBadFiles, sb.Brain):
         if self.has_memory:
             self.states = SessionStates(encoder, LaCTEncoderState)
             self.checkpointer.add_recoverable("states", self.states)
+        self.voices = {}
 
     def compute_forward(self, batch, stage):
         """Log-probabilities of the tokens [B, T, V], lengths [B], and what
@@ -88,6 +91,7 @@ class ASR(SkipBadFiles, sb.Brain):
             wavs = self.hparams.speed_perturb(wavs)
         began = time.perf_counter()
         feats, lengths = self.hparams.compute_features(wavs, lengths)
+        heard = feats, lengths
         feats = self.modules.normalize(
             feats, lengths, epoch=self.hparams.epoch_counter.current
         )
@@ -95,7 +99,10 @@ class ASR(SkipBadFiles, sb.Brain):
             feats, lengths = self.hparams.feature_augment(feats, lengths)
         src, lengths = self.modules.CNN(feats, lengths)
         tokens = batch.tokens_bos[0] if self.has_decoder else None
-        encoded, decoded = self.encode(src, tokens, lengths, batch, stage)
+        options = self.chunk_ends(*heard, src, lengths)
+        encoded, decoded = self.encode(
+            src, tokens, lengths, batch, stage, **options
+        )
         log_probs = self.modules.ctc_lin(encoded).float().log_softmax(-1)
         if self.has_decoder:
             decoded = self.modules.seq_lin(decoded).float().log_softmax(-1)
@@ -103,9 +110,25 @@ class ASR(SkipBadFiles, sb.Brain):
         self.audio += float(batch.duration.sum())
         return log_probs, lengths, encoded, decoded
 
-    def encode(self, src, tokens, lengths, batch, stage):
+    def chunk_ends(self, feats, feat_lengths, src, lengths):
+        """Where chunks of the memory may end, if not at a fixed length."""
+        find = getattr(self.hparams, "boundaries", None)
+        if find is None or find.kind == "fixed":
+            return {}
+
+        def recognise():
+            """Greedy labels of the model as it is."""
+            modules = self.modules
+            return greedy_labels(
+                modules.Transformer, modules.ctc_lin, src, lengths
+            )
+
+        return {"ends": find(feats, feat_lengths, recognise)}
+
+    def encode(self, src, tokens, lengths, batch, stage, **options):
         """Outputs of encoder and decoder under the kind of memory tried."""
-        encoder, options = self.modules.Transformer, {"wav_len": lengths}
+        encoder = self.modules.Transformer
+        options["wav_len"] = lengths
         sampler = getattr(self.hparams, "dynchunktrain_config_sampler", None)
         if sampler is not None:
             options["dynchunktrain_config"] = sampler(stage)
@@ -119,6 +142,8 @@ class ASR(SkipBadFiles, sb.Brain):
             if stage == sb.Stage.TRAIN:
                 chance = self.hparams.reset_probability
             state = self.states.start(*place, reset_probability=chance)
+        if hasattr(self.modules, "initial_memory"):
+            state = self.begin(state, batch)
         *outputs, after = encoder(src, tokens, state=state, **options)
         self.updates += (after.updates - state.updates).tolist()
         self.skipped += int((after.skipped - state.skipped).sum())
@@ -127,6 +152,26 @@ class ASR(SkipBadFiles, sb.Brain):
             state = self.other_voices(batch.spk_id, state)
             *outputs, _ = encoder(src, tokens, state=state, **options)
         return outputs
+
+    def begin(self, state, batch):
+        """Rows that begin take the memory of their domain and voice."""
+        kinds = {}
+        if self.hparams.domains:
+            kinds["domains"] = [name or None for name in batch.domain]
+        if self.hparams.speaker_encoder is not None:
+            voices = [self.voice(path) for path in batch.voice]
+            kinds["embeddings"] = torch.stack(voices).to(self.device)
+        return self.modules.initial_memory(self.states.module, state, **kinds)
+
+    def voice(self, path):
+        """Embedding of a recording, made once; zeros if it cannot be read."""
+        if path not in self.voices:
+            wav = read_audio(path, self.hparams.sample_rate)
+            found = torch.zeros(self.hparams.embedding_size)
+            if wav is not None:
+                found = self.hparams.embedder.encode_batch(wav).flatten().cpu()
+            self.voices[path] = found
+        return self.voices[path]
 
     def other_voices(self, speakers, state):
         """For each row the latest state of another speaker.
@@ -396,6 +441,7 @@ def join_utterances(rows, most, seed):
 def make_dataset(path, hparams, tokenizer, most=1):
     """Utterances of a CSV with their audio and tokens, up to `most` joined."""
     rows = sb.dataio.dataio.load_data_csv(path)
+    add_origins(rows)
     if most > 1:
         rows = join_utterances(rows, most, hparams["seed"])
     data = DynamicItemDataset(rows)
@@ -437,9 +483,26 @@ def make_dataset(path, hparams, tokenizer, most=1):
             "session": "session",
             "position": "position",
             "duration": "seconds",
+            "domain": "domain",
+            "voice": "voice",
         }
     )
     return data
+
+
+def add_origins(rows):
+    """Adds to the rows of a CSV what an initial memory follows from.
+
+    `domain`: empty for those that have none. `voice`: the speaker's first
+    recording, so that a voice has one embedding however often a run is
+    resumed.
+    """
+    voices = {}
+    for row in sorted(
+        rows.values(), key=lambda row: (row["session"], int(row["position"]))
+    ):
+        row.setdefault("domain", "")
+        row["voice"] = voices.setdefault(row["spk_id"], row["wav"])
 
 
 def report_unknown(path, tokenizer):
@@ -617,6 +680,45 @@ def source_settings(settings):
     return {key: value for key, value in found.items() if key in settings}
 
 
+def load_voices(settings):
+    """The encoder of voices that the settings name, and the size of its
+    embeddings."""
+    source, rate = settings["speaker_encoder"], settings["sample_rate"]
+    embedder = load_embedder(source)
+    if embedder.audio_normalizer.sample_rate != rate:
+        raise ValueError(
+            f"speaker_encoder: {source} takes "
+            f"{embedder.audio_normalizer.sample_rate} Hz, not {rate}"
+        )
+    return embedder, embedder.encode_batch(torch.ones(1, rate)).numel()
+
+
+def read_domains(csv):
+    """Names of the domains in a CSV."""
+    rows = sb.dataio.dataio.load_data_csv(csv)
+    return sorted({row.get("domain", "") for row in rows.values()} - {""})
+
+
+def check_domains(hparams, csvs):
+    """Refuses data of domains that have no place in the table, and a memory
+    by domain and voice that follows from neither."""
+    names = [str(name) for name in hparams["domains"]]
+    if not names and hparams["speaker_encoder"] is None:
+        raise ValueError(
+            "an initial memory follows from a domain or a voice: use "
+            "manifests with `domain`, or set speaker_encoder"
+        )
+    paths = [csvs["train"], *csvs["valid"], *csvs["test"]] if names else []
+    for path in paths:
+        for name in read_domains(path):
+            if name not in names:
+                raise ValueError(
+                    f"{path}: domain {name!r} is not one of "
+                    f"{', '.join(names)}: add it to domains before training, "
+                    f"or leave `domain` out of these lines"
+                )
+
+
 def load_experiment(path, overrides):
     """Prepares the data, then loads the YAML in the size that fits it.
 
@@ -661,9 +763,16 @@ def load_experiment(path, overrides):
                 "(size: full keeps the YAML's own)",
                 hours,
             )
-    overrides = {**(mini if small else {}), **given}
+    overrides, embedder = {**(mini if small else {}), **given}, None
+    if "initial_memory" in settings:
+        if settings["domains"] is None:
+            overrides["domains"] = read_domains(csvs["train"])
+        if settings["speaker_encoder"] is not None:
+            embedder, overrides["embedding_size"] = load_voices(settings)
     hparams = load_yaml(path, overrides)
-    hparams["overrides"] = overrides
+    hparams["overrides"], hparams["embedder"] = overrides, embedder
+    if "initial_memory" in hparams:
+        check_domains(hparams, csvs)
     steps, warmup = hparams["number_of_steps"], hparams["warmup_steps"]
     if warmup >= steps:
         raise ValueError(
@@ -684,6 +793,8 @@ def check_sizes(hparams):
         name: list(value.shape)
         for name, value in hparams["model"].state_dict().items()
     }
+    if "domains" in hparams:
+        sizes["domains"] = hparams["domains"]
     if path.exists():
         before = json.loads(path.read_text())
         keys = [k for k in {**before, **sizes} if before.get(k) != sizes.get(k)]

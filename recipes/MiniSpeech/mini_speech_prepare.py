@@ -20,6 +20,20 @@ test-accent        unseen voices of other languages: half of accents that are
                    in training, half of accents that are not
 =================  =========================================================
 
+Asked for by name (``--extra_splits "train-channel test-channel"``), there are
+more, which leave these as they are: ``train-``, ``dev-`` and ``test-`` of
+
+=================  =========================================================
+medical,           two other grammars (``grammars.yaml``), for transfer to
+conversation       another domain; no more than 24 voices in training
+channel, tract,    conditions in which a memory of the session must pay
+shift, babble,     (``mini_speech_conditions.py``); the same sentences as in
+hard               the splits above, so the two can be compared in pairs
+=================  =========================================================
+
+Their voices are those of ``train-clean-100``, ``dev-clean`` and
+``test-clean``, under other numbers: do not tell voices apart in both.
+
 espeak-ng (GPL-3) comes with ``pip install espeakng-loader``; it is needed to
 make the corpus, not to use it.
 
@@ -34,16 +48,17 @@ Authors
 import argparse
 import contextlib
 import ctypes
+import functools
 import logging
 import multiprocessing
 import multiprocessing.connection
-import tempfile
+import sys
 import traceback
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
-from scipy.signal import resample_poly, sosfilt
+import yaml
 from tqdm import tqdm
 
 from speechbrain_lact.dataio.librispeech_layout import (
@@ -53,6 +68,16 @@ from speechbrain_lact.dataio.librispeech_layout import (
     source_hash,
     write_chapter,
     write_speakers,
+)
+
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE)]
+import mini_speech_conditions  # noqa: E402
+from mini_speech_conditions import (  # noqa: E402
+    CONDITIONS,
+    draw,
+    equalise,
+    shift_vowels,
 )
 
 logger = logging.getLogger(__name__)
@@ -188,6 +213,87 @@ SLOT_WORDS = {
 }
 
 
+GRAMMARS_FILE = HERE / "grammars.yaml"
+GRAMMARS = ("medical", "conversation")
+GRAMMAR_VOICES = 24
+
+
+@dataclass(frozen=True)
+class GrammarTexts:
+    """What a grammar says.
+
+    Arguments
+    ---------
+    templates : list of str
+        Sentences with slots. {name}, {name2} (only where {name} is), {place},
+        {rare} and {scene} are the session's own few words; {thing} and
+        {other} are of one family, {thing} and {spot} of two.
+    slots : dict of str to list of str
+        The words of all other slots, and of "thing".
+    families : list of list of str
+        Words that only their sound tells apart.
+    names : list of str
+        Words for {name}.
+    places : list of str
+        Words for {place}.
+    topics : dict of str to str
+        For each {scene}, the words for {rare}.
+    questions : list of str
+        Sentences that begin so end in a question mark.
+    """
+
+    templates: list
+    slots: dict
+    families: list
+    names: list
+    places: list
+    topics: dict
+    questions: list
+
+
+DEFAULT_TEXTS = GrammarTexts(
+    TEMPLATES,
+    SLOT_WORDS,
+    THING_FAMILIES,
+    NAMES,
+    PLACES,
+    TOPICS,
+    ["did", "where", "is", "can"],
+)
+
+
+def read_grammar(name):
+    """Reads one of the other grammars.
+
+    Arguments
+    ---------
+    name : str
+        One of `GRAMMARS`.
+
+    Returns
+    -------
+    GrammarTexts
+        What it says.
+
+    Example
+    -------
+    >>> "the" in vocabulary(read_grammar("medical"))
+    True
+    """
+    texts = yaml.safe_load(GRAMMARS_FILE.read_text())[name]
+    slots = {key: words.split() for key, words in texts["slots"].items()}
+    slots["thing"] = [w for family in texts["families"] for w in family]
+    return GrammarTexts(
+        texts["templates"],
+        slots,
+        texts["families"],
+        texts["names"].split(),
+        texts["places"].split(),
+        texts["topics"],
+        texts["questions"].split(),
+    )
+
+
 # --- The voices ----------------------------------------------------------
 
 ENGLISH = "en en-us en-gb-scotland en-gb-x-rp en-gb-x-gbclan".split()
@@ -288,6 +394,10 @@ class Chapter:
     condition : dict
         Empty, or the session's room and noise: `rt60` (s), `noise` (the
         exponent of a coloured noise's spectrum, or "babble"), `snr` (dB).
+    sound : dict
+        What `mini_speech_conditions.draw` draws, in the extra splits.
+    questions : list of str
+        Sentences that begin so are asked.
     """
 
     number: int
@@ -295,6 +405,8 @@ class Chapter:
     rare_words: list
     sentences: list
     condition: dict
+    sound: dict = field(default_factory=dict)
+    questions: list = field(default_factory=list)
 
 
 class Deck:
@@ -340,8 +452,13 @@ class Deck:
         return dealt
 
 
-def vocabulary():
-    """Every word that the grammar can say.
+def vocabulary(texts=DEFAULT_TEXTS):
+    """Every word that a grammar can say.
+
+    Arguments
+    ---------
+    texts : GrammarTexts
+        The grammar.
 
     Returns
     -------
@@ -350,15 +467,15 @@ def vocabulary():
 
     Example
     -------
-    >>> {"ship", "sheep", "cello", "the"} <= vocabulary()
+    >>> {"ship", "sheep", "trumpet", "the"} <= vocabulary()
     True
     """
-    words = {*NAMES, *PLACES, *TOPICS}
-    for things in (*SLOT_WORDS.values(), *THING_FAMILIES):
+    words = {*texts.names, *texts.places, *texts.topics}
+    for things in (*texts.slots.values(), *texts.families):
         words.update(things)
-    for things in TOPICS.values():
+    for things in texts.topics.values():
         words.update(things.split())
-    for template in TEMPLATES:
+    for template in texts.templates:
         words.update(w for w in template.split() if not w.startswith("{"))
     return words
 
@@ -372,18 +489,24 @@ class Grammar:
         Where the choices come from.
     taken : set of str
         Sentences that may not be said; those made are added to `made`.
+    texts : GrammarTexts
+        What can be said.
     """
 
-    def __init__(self, rng, taken=()):
+    def __init__(self, rng, taken=(), texts=DEFAULT_TEXTS):
         self.rng = rng
         self.taken = taken
+        self.texts = texts
         self.made = set()
         self.decks = {
-            key: Deck(words, rng) for key, words in SLOT_WORDS.items()
+            key: Deck(words, rng) for key, words in texts.slots.items()
         }
-        self.names, self.places = Deck(NAMES, rng), Deck(PLACES, rng)
-        self.scenes = Deck(TOPICS, rng)
-        self.rares = {s: Deck(w.split(), rng) for s, w in TOPICS.items()}
+        self.names, self.places = (
+            Deck(texts.names, rng),
+            Deck(texts.places, rng),
+        )
+        self.scenes = Deck(texts.topics, rng)
+        self.rares = {s: Deck(w.split(), rng) for s, w in texts.topics.items()}
 
     def chapter(self, number, utterances):
         """Writes one session.
@@ -414,7 +537,10 @@ class Grammar:
             sentences.append(self._new_sentence(template, words))
         self.made.update(sentences)
         rare_words = [*names, place, *rares, scene]
-        return Chapter(number, scene, rare_words, sentences, {})
+        questions = self.texts.questions
+        return Chapter(
+            number, scene, rare_words, sentences, {}, questions=questions
+        )
 
     def _new_sentence(self, template, words):
         """Fills a template, or one with the same words of the session, so
@@ -424,7 +550,7 @@ class Grammar:
             keys = ("name", "name2", "place", "rare", "scene")
             return [key for key in keys if "{" + key + "}" in text]
 
-        same = [t for t in TEMPLATES if own(t) == own(template)]
+        same = [t for t in self.texts.templates if own(t) == own(template)]
         while True:
             for _ in range(20):
                 sentence = self._fill(template, words)
@@ -437,7 +563,7 @@ class Grammar:
         while True:
             chosen = []
             while len(chosen) < count:
-                chosen += list(self.rng.permutation(TEMPLATES))
+                chosen += list(self.rng.permutation(self.texts.templates))
             chosen = chosen[:count]
             text = " ".join(chosen)
             often = (
@@ -462,12 +588,13 @@ class Grammar:
         """Fills the slots of a template."""
         words = {**session_words, **self._deal(self.decks, template)}
         if "thing" in words:
-            (family,) = [f for f in THING_FAMILIES if words["thing"] in f]
+            families = self.texts.families
+            (family,) = [f for f in families if words["thing"] in f]
             words["other"] = self.rng.choice(
                 [word for word in family if word != words["thing"]]
             )
             words["spot"] = self.rng.choice(
-                [w for w in SLOT_WORDS["thing"] if w not in family]
+                [w for w in self.texts.slots["thing"] if w not in family]
             )
         return template.format(**words)
 
@@ -482,6 +609,7 @@ def make_plan(
     test_chapters=2,
     utterances=12,
     accent_share=0.2,
+    extra_splits="",
 ):
     """Decides who says what, where: everything but the sound.
 
@@ -506,6 +634,8 @@ def make_plan(
         session is said at least twice.
     accent_share : float
         The share of training voices that are of other languages.
+    extra_splits : str
+        Names of extra splits, with spaces between them.
 
     Returns
     -------
@@ -515,8 +645,8 @@ def make_plan(
     Raises
     ------
     ValueError
-        If a size is not positive, the share is not in [0, 1], or espeak-ng
-        has not that many different voices.
+        If a size is not positive, the share is not in [0, 1], espeak-ng has
+        not that many different voices, or an extra split is unknown.
 
     Example
     -------
@@ -602,7 +732,80 @@ def make_plan(
         if training:
             taken = grammar.made
     _draw_conditions(plan, np.random.default_rng([seed, len(SPLITS), 0]))
-    return plan
+    extra = [
+        _plan_extra(split, plan, seed)
+        for split in _check_extra_splits(extra_splits)
+    ]
+    return sum(extra, plan)
+
+
+def _check_extra_splits(names):
+    """The extra splits asked for, once each and in their own order."""
+    allowed = [
+        f"{part}-{kind}"
+        for kind in (*GRAMMARS, *CONDITIONS)
+        for part in ("train", "dev", "test")
+    ]
+    unknown = set(names.split()) - set(allowed)
+    if unknown:
+        raise ValueError(
+            f"extra_splits: there is no {' '.join(sorted(unknown))}; allowed: "
+            f"{' '.join(allowed)}."
+        )
+    return [split for split in allowed if split in names.split()]
+
+
+def _plan_extra(split, plan, seed):
+    """The voices of an extra split: those of a split of `plan`, numbered
+    anew. Depends on nothing that other extra splits do."""
+    part, kind = split.split("-")
+    index = 1 + (*GRAMMARS, *CONDITIONS).index(kind)
+    bases = {"train": "train-clean-100", "dev": "dev-clean"}
+    base = bases.get(part, "test-clean")
+    voices = [
+        replace(
+            voice,
+            speaker=10000 * index + voice.speaker,
+            split=split,
+            chapters=[
+                replace(c, number=1000000 * index + c.number)
+                for c in voice.chapters
+            ],
+        )
+        for voice in plan
+        if voice.split == base
+    ]
+    number = list(bases).index(part) if part in bases else len(bases)
+    if kind in GRAMMARS:
+        voices, taken = voices[:GRAMMAR_VOICES], set()
+        if part != "train":
+            for voice in _plan_extra(f"train-{kind}", plan, seed):
+                taken.update(s for c in voice.chapters for s in c.sentences)
+        rng = np.random.default_rng([seed, 100 + index, number])
+        grammar = Grammar(rng, taken, read_grammar(kind))
+        for voice in voices:
+            voice.chapters = [
+                grammar.chapter(chapter.number, len(chapter.sentences))
+                for chapter in voice.chapters
+            ]
+        return voices
+    sounds = draw(
+        CONDITIONS[kind],
+        [len(voice.chapters) for voice in voices],
+        [seed, 100 + index, number],
+    )
+    for voice, drawn in zip(voices, sounds):
+        for chapter, sound in zip(voice.chapters, drawn):
+            chapter.sound = sound
+    rng = np.random.default_rng([seed, 100 + index, number, 1])
+    chapters = [chapter for voice in voices for chapter in voice.chapters]
+    for chapter in {"babble": chapters, "hard": chapters[1::2]}.get(kind, []):
+        chapter.condition = {
+            "rt60": float(rng.uniform(0.15, 0.5)),
+            "noise": "babble",
+            "snr": float(rng.uniform(0, 15)),
+        }
+    return voices
 
 
 def _unused(languages, variants, used):
@@ -665,7 +868,7 @@ class Synthesizer:
 
     # From espeak-ng's speak_lib.h.
     AUDIO_OUTPUT_SYNCHRONOUS = 2
-    CHARS_UTF8 = 1
+    CHARS_UTF8, PHONEMES = 1, 0x100
     RATE, VOLUME, PITCH, RANGE = 1, 2, 3, 4
     SEED = 1
 
@@ -682,6 +885,7 @@ class Synthesizer:
             raise RuntimeError("espeak-ng did not start: reinstall it.")
         # The library seeds its generator from the clock.
         self.library.espeak_ng_SetRandSeed(ctypes.c_long(self.SEED))
+        self.library.espeak_TextToPhonemes.restype = ctypes.c_char_p
         self.pieces = []
         callback = ctypes.CFUNCTYPE(
             ctypes.c_int,
@@ -695,17 +899,19 @@ class Synthesizer:
     def _receive(self, samples, count, events):
         """Called by the library with each piece of audio."""
         if samples and count > 0:
-            array = np.ctypeslib.as_array(samples, (count,))
-            self.pieces.append(array.copy())
+            size = count * ctypes.sizeof(ctypes.c_short)
+            self.pieces.append(ctypes.string_at(samples, size))
         return 0
 
-    def set_voice(self, voice):
+    def set_voice(self, voice, rate=None):
         """Chooses the voice of what is said next.
 
         Arguments
         ---------
         voice : Voice
             Language, variant, rate, pitch and range are used.
+        rate : float
+            Words per minute, if not the voice's own.
 
         Raises
         ------
@@ -716,12 +922,33 @@ class Synthesizer:
         if self.library.espeak_SetVoiceByName(name.encode()) != 0:
             raise RuntimeError(f"espeak-ng has no voice {name}.")
         for parameter, value in (
-            (self.RATE, voice.rate),
+            (self.RATE, round(rate or voice.rate)),
             (self.VOLUME, 40),  # far from clipping for every variant
             (self.PITCH, voice.pitch),
             (self.RANGE, voice.pitch_range),
         ):
             self.library.espeak_SetParameter(parameter, value, 0)
+
+    def phonemes(self, text):
+        """How the voice would say a text.
+
+        Arguments
+        ---------
+        text : str
+            A sentence.
+
+        Returns
+        -------
+        str
+            espeak-ng's names of the phonemes.
+        """
+        left, said = ctypes.c_char_p(text.encode()), []
+        while left.value:
+            clause = self.library.espeak_TextToPhonemes(
+                ctypes.byref(left), self.CHARS_UTF8, 0
+            )
+            said.append(clause.decode())
+        return " ".join(said)
 
     def say(self, text):
         """Says a sentence.
@@ -729,7 +956,7 @@ class Synthesizer:
         Arguments
         ---------
         text : str
-            What is said.
+            What is said; phonemes stand in double square brackets.
 
         Returns
         -------
@@ -739,11 +966,19 @@ class Synthesizer:
         self.pieces.clear()
         data = text.encode()
         error = self.library.espeak_Synth(
-            data, len(data) + 1, 0, 0, 0, self.CHARS_UTF8, None, None
+            data,
+            len(data) + 1,
+            0,
+            0,
+            0,
+            self.CHARS_UTF8 | (self.PHONEMES if "[[" in text else 0),
+            None,
+            None,
         )
         if error != 0 or not self.pieces:
             raise RuntimeError(f"espeak-ng could not say {text!r}.")
-        return np.concatenate(self.pieces).astype(np.float32) / 32768
+        samples = np.frombuffer(b"".join(self.pieces), np.short)
+        return samples.astype(np.float32) / 32768
 
 
 def import_espeakng_loader():
@@ -770,12 +1005,16 @@ def import_espeakng_loader():
     return espeakng_loader
 
 
-def _spoken(sentence, language):
+# What a process sends when it has nothing more to say.
+ALL_SAID = -1
+
+
+def _spoken(sentence, language, questions=DEFAULT_TEXTS.questions):
     """What the synthesizer is given: punctuation, and spelling if needed."""
     respelled = RESPELLED.get(language, {})
     text = " ".join(respelled.get(w, w) for w in sentence.split())
     first = sentence.split()[0]
-    return text + ("?" if first in ("did", "where", "is", "can") else ".")
+    return text + ("?" if first in questions else ".")
 
 
 def _equaliser(channel):
@@ -818,12 +1057,31 @@ def _equaliser(channel):
     return sections / sections[:, 3:4]
 
 
-def _record(wav, sample_rate, channel, sections, rng):
+@functools.lru_cache
+def _resampling_filter(up, down):
+    """The low-pass that `resample_poly` would design at every call."""
+    from scipy.signal import firwin
+
+    rate = max(up, down)
+    taps = firwin(20 * rate + 1, 1 / rate, window=("kaiser", 5.0))
+    return taps.astype(np.float32)
+
+
+def _record(wav, sample_rate, channel, sections, rng, sound):
     """Puts a voice through its channel: 16 kHz, level, pauses, noise floor."""
+    # Here, not above: it takes a second, and only the workers need it.
+    from scipy.signal import resample_poly, sosfilt
+
+    # Played faster, a voice comes from a shorter vocal tract.
+    sample_rate = round(sample_rate * sound.get("tract", 1))
     factor = np.gcd(SAMPLE_RATE, sample_rate)
-    wav = resample_poly(wav, SAMPLE_RATE // factor, sample_rate // factor)
+    ratio = int(SAMPLE_RATE // factor), int(sample_rate // factor)
+    wav = resample_poly(wav, *ratio, window=_resampling_filter(*ratio))
     wav = sosfilt(sections, wav)
-    heard = np.flatnonzero(np.abs(wav) > 0.02 * np.abs(wav).max())
+    if "equaliser" in sound:
+        wav = equalise(wav, sound["equaliser"])
+    level = np.abs(wav)
+    heard = np.flatnonzero(level > 0.02 * level.max())
     wav = wav[max(0, heard[0] - 160) : heard[-1] + 480]
     wav *= 10 ** (channel["level"] / 20) / np.sqrt(np.mean(wav**2))
     wav *= min(1.0, 0.9 / np.abs(wav).max())
@@ -832,89 +1090,143 @@ def _record(wav, sample_rate, channel, sections, rng):
     return wav + 10 ** (channel["floor"] / 20) * rng.standard_normal(len(wav))
 
 
-def _synthesise(voices, folder, seed, connection):
-    """Says all that some voices say; runs in a process of its own.
+def _say_chapters(voices, folder, seed):
+    """Says all that some voices say; yields each chapter when it is written:
+    its number, its length in seconds."""
+    synthesizer = Synthesizer()
+    for voice in voices:
+        rng = np.random.default_rng([seed, voice.speaker])
+        synthesizer.set_voice(voice)
+        sections = _equaliser(voice.channel)
+        for chapter in voice.chapters:
+            sound = chapter.sound
+            if "rate" in sound:
+                synthesizer.set_voice(voice, sound["rate"] / sound["tract"])
+            utterances = []
+            for sentence in chapter.sentences:
+                text = _spoken(sentence, voice.language, chapter.questions)
+                if "shift" in sound and voice.language in ENGLISH:
+                    said = synthesizer.phonemes(text[:-1])
+                    said = shift_vowels(said, sound["shift"])
+                    text = f"[[{said}]]{text[-1]}"
+                wav = _record(
+                    synthesizer.say(text),
+                    synthesizer.sample_rate,
+                    voice.channel,
+                    sections,
+                    rng,
+                    sound,
+                )
+                utterances.append((sentence, wav))
+            seconds = write_chapter(
+                folder / voice.split,
+                voice.speaker,
+                chapter.number,
+                utterances,
+            )
+            yield chapter.number, seconds
 
-    Sends the length in seconds of each chapter as it is written, or the text
-    of an error. Ends when nobody listens any more.
+
+def _work(plan, talkers, index, folder, seed, connection):
+    """One of the two processes: every other voice, then every other noise.
+
+    Sends each chapter as it is written, ALL_SAID between the two and waits
+    until the other has said all as well (a babble may be of its voices), or
+    sends the text of an error. Ends when nobody listens any more.
     """
     try:
-        synthesizer = Synthesizer()
-        for voice in voices:
-            rng = np.random.default_rng([seed, voice.speaker])
-            synthesizer.set_voice(voice)
-            sections = _equaliser(voice.channel)
-            for chapter in voice.chapters:
-                utterances = []
-                for sentence in chapter.sentences:
-                    wav = synthesizer.say(_spoken(sentence, voice.language))
-                    wav = _record(
-                        wav,
-                        synthesizer.sample_rate,
-                        voice.channel,
-                        sections,
-                        rng,
-                    )
-                    utterances.append((sentence, wav))
-                seconds = write_chapter(
-                    folder / voice.split,
-                    voice.speaker,
-                    chapter.number,
-                    utterances,
-                )
-                connection.send((chapter.number, seconds))
-    except BrokenPipeError:
+        for chapter in _say_chapters(plan[index::2], folder, seed):
+            connection.send(chapter)
+        connection.send((ALL_SAID, None))
+        connection.recv()
+        for chapter in _degrade_chapters(plan, talkers, index, folder, seed):
+            connection.send(chapter)
+    except (ConnectionError, EOFError):
         pass
     except Exception:
-        with contextlib.suppress(BrokenPipeError):
+        with contextlib.suppress(ConnectionError):
             connection.send((None, traceback.format_exc()))
     finally:
         connection.close()
 
 
-def _say_all(plan, folder, seed):
-    """Writes all chapters, in two processes; returns their lengths (s)."""
+def _make_chapters(plan, folder, seed):
+    """Writes all chapters; returns their lengths (s)."""
+    talkers = [
+        folder / v.split / str(v.speaker) / str(c.number)
+        for v in plan
+        for c in v.chapters
+        if v.split == "train-clean-100" and not c.condition
+    ]
+    # Each extra split in processes of its own: whatever else is made, and
+    # whether it is made, the samples are the same.
+    groups = {}
+    for voice in plan:
+        (folder / voice.split).mkdir(exist_ok=True)
+        group = "MiniSpeech" if voice.split in SPLITS else voice.split
+        groups.setdefault(group, []).append(voice)
+    seconds = {}
+    for group, voices in groups.items():
+        seconds.update(_make_group(group, voices, talkers, folder, seed))
+    return seconds
+
+
+def _make_group(title, plan, talkers, folder, seed):
+    """Writes the chapters of some voices, in two processes."""
     # Always two, each with the same voices: what a process says depends on
     # what it has said before. "spawn", for a synthesizer that has said nothing.
     context = multiprocessing.get_context("spawn")
     workers = []
-    for split in SPLITS:
-        (folder / split).mkdir()
     for index in range(2):
-        receiver, sender = context.Pipe(duplex=False)
+        ours, theirs = context.Pipe()
         worker = context.Process(
-            target=_synthesise,
-            args=(plan[index::2], folder, seed, sender),
+            target=_work,
+            args=(plan, talkers, index, folder, seed, theirs),
             daemon=True,
         )
         worker.start()
-        sender.close()
-        workers.append((worker, receiver))
-    seconds = {}
-    total = sum(len(voice.chapters) for voice in plan)
-    receivers = [receiver for _, receiver in workers]
+        theirs.close()
+        workers.append((worker, ours))
     try:
-        with tqdm(total=total, desc="MiniSpeech", unit="chapter") as progress:
-            while receivers:
-                for receiver in multiprocessing.connection.wait(receivers):
-                    try:
-                        number, result = receiver.recv()
-                    except EOFError:
-                        receivers.remove(receiver)
-                        continue
-                    if number is None:
-                        raise RuntimeError(f"A voice failed:\n{result}")
-                    seconds[number] = result
-                    progress.update()
+        connections = [connection for _, connection in workers]
+        return _follow(title, connections, plan)
     finally:
-        for worker, _ in workers:
-            if receivers:
-                worker.terminate()
+        for worker, connection in workers:
+            # One that is through ends when nobody listens; any other, now.
+            connection.close()
+            worker.terminate()
             worker.join()
-    if len(seconds) != total:
-        raise RuntimeError(
-            f"espeak-ng ended after {len(seconds)} of {total} chapters."
-        )
+
+
+def _follow(title, connections, plan):
+    """Shows the progress of the processes; returns the chapters' lengths."""
+    chapters = [chapter for voice in plan for chapter in voice.chapters]
+    total = len(chapters) + sum(bool(c.condition) for c in chapters)
+    seconds, all_said, listening = {}, 0, list(connections)
+    with tqdm(total=total, desc=title, unit="chapter") as progress:
+        while progress.n < total:
+            for connection in multiprocessing.connection.wait(listening):
+                try:
+                    number, result = connection.recv()
+                except (EOFError, ConnectionError):
+                    listening.remove(connection)
+                    if listening and all_said == len(connections):
+                        continue
+                    raise RuntimeError(
+                        f"espeak-ng ended after {progress.n} of {total} "
+                        "chapters."
+                    )
+                if number is None:
+                    raise RuntimeError(f"A voice failed:\n{result}")
+                if number == ALL_SAID:
+                    all_said += 1
+                    if all_said == len(connections):
+                        for other in connections:
+                            with contextlib.suppress(ConnectionError):
+                                other.send(None)
+                    continue
+                seconds[number] = result
+                progress.update()
     return seconds
 
 
@@ -1010,67 +1322,77 @@ def make_babble(chapters, seconds, rng, talkers=5):
     return 0.9 * babble / np.abs(babble).max()
 
 
-def _degrade(plan, folder, seed):
-    """Puts the chapters with a condition into their rooms and noises."""
-    import soundfile
+def _degrade_chapters(plan, talkers, index, folder, seed):
+    """Puts every other chapter with a condition into its room and its noise;
+    yields its number and its length in seconds."""
+    noisy = [(v, c) for v in plan for c in v.chapters if c.condition]
+    if not noisy:
+        return
+    import torch
+
+    torch.set_num_threads(1)  # short signals: threads would only wait
+    for voice, chapter in noisy[index::2]:
+        subset = folder / voice.split
+        path = subset / str(voice.speaker) / str(chapter.number)
+        utterances = _degrade(path, chapter, talkers, seed)
+        seconds = write_chapter(
+            subset, voice.speaker, chapter.number, utterances
+        )
+        yield chapter.number, seconds
+
+
+def _degrade(path, chapter, talkers, seed):
+    """The utterances of a chapter in its room and its noise."""
     import torch
 
     from speechbrain.augment.time_domain import AddNoise, AddReverb
 
-    def write_csv(scratch, kind, wav):
-        """The file, and the list of it that SpeechBrain's classes read."""
-        path = Path(scratch) / f"{kind}.wav"
-        soundfile.write(path, wav, SAMPLE_RATE, subtype="FLOAT")
-        csv = path.with_suffix(".csv")
-        csv.write_text(
-            "ID,duration,wav,wav_format,wav_opts\n"
-            f"{kind},{len(wav) / SAMPLE_RATE},{path},wav,\n"
-        )
-        return csv
+    condition = chapter.condition
+    rng = np.random.default_rng([seed, chapter.number])
+    torch.manual_seed(seed + chapter.number)
+    if condition["noise"] == "babble":
+        noise = make_babble(talkers, 20.0, rng)
+    else:
+        noise = make_noise(condition["noise"], 20.0, rng)
+    room = make_room(condition["rt60"], rng)
+    # Both would read a list of files, anew for each utterance: they are given
+    # what they read, and a first reading that is at its end.
+    snr = condition["snr"]
+    reverb = AddReverb("room")
+    reverb.data_loader, reverb.rir_data = _Signal(room), iter(())
+    add_noise = AddNoise("noise", snr_low=snr, snr_high=snr)
+    add_noise.data_loader, add_noise.noise_data = _Signal(noise), iter(())
+    utterances = []
+    for _, words, wav in read_chapter(path):
+        level = np.sqrt(np.mean(wav**2))
+        wav = reverb(torch.from_numpy(wav)[None])
+        wav = add_noise(wav, torch.ones(1))[0].double().numpy()
+        wav *= level / np.sqrt(np.mean(wav**2))
+        wav *= min(1.0, 0.95 / np.abs(wav).max())
+        utterances.append((words, wav))
+    return utterances
 
-    talkers = [
-        folder / v.split / str(v.speaker) / str(c.number)
-        for v in plan
-        for c in v.chapters
-        if v.split == "train-clean-100" and not c.condition
-    ]
-    noisy = [(v, c) for v in plan for c in v.chapters if c.condition]
-    # Short signals: threads would only wait for each other.
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    with torch.random.fork_rng(devices=[]):
-        for voice, chapter in tqdm(noisy, desc="noise", unit="chapter"):
-            condition = chapter.condition
-            rng = np.random.default_rng([seed, chapter.number])
-            torch.manual_seed(seed + chapter.number)
-            if condition["noise"] == "babble":
-                noise = make_babble(talkers, 20.0, rng)
-            else:
-                noise = make_noise(condition["noise"], 20.0, rng)
-            subset = folder / voice.split
-            chapter_folder = subset / str(voice.speaker) / str(chapter.number)
-            # Inside the build's folder: removed with it if we are killed.
-            with tempfile.TemporaryDirectory(dir=folder) as scratch:
-                room = make_room(condition["rt60"], rng)
-                reverb = AddReverb(
-                    write_csv(scratch, "room", room), sorting="original"
-                )
-                add_noise = AddNoise(
-                    write_csv(scratch, "noise", noise),
-                    sorting="original",
-                    snr_low=condition["snr"],
-                    snr_high=condition["snr"],
-                )
-                utterances = []
-                for _, words, wav in read_chapter(chapter_folder):
-                    level = np.sqrt(np.mean(wav**2))
-                    wav = reverb(torch.from_numpy(wav)[None])
-                    wav = add_noise(wav, torch.ones(1))[0].double().numpy()
-                    wav *= level / np.sqrt(np.mean(wav**2))
-                    wav *= min(1.0, 0.95 / np.abs(wav).max())
-                    utterances.append((words, wav))
-            write_chapter(subset, voice.speaker, chapter.number, utterances)
-    torch.set_num_threads(threads)
+
+class _Signal:
+    """What SpeechBrain's data loader makes of a list of one file: an iterator
+    over one batch of one signal."""
+
+    def __init__(self, wav):
+        import torch
+
+        self.batch = torch.from_numpy(wav)[None].float(), torch.ones(1)
+
+    def __iter__(self):
+        import torch
+
+        # As a data loader does: the noise's starts depend on it.
+        torch.empty((), dtype=torch.int64).random_()
+        yield self
+
+    def at_position(self, index):
+        """The signal and its relative length."""
+        wav, length = self.batch
+        return wav.clone(), length
 
 
 # --- The corpus ----------------------------------------------------------
@@ -1090,6 +1412,9 @@ def _write_chapters(folder, plan, seconds):
                     f" (rt60={chapter.condition['rt60']:.2f} noise={noise} "
                     f"snr={chapter.condition['snr']:.1f})"
                 )
+            if chapter.sound:
+                said = " ".join(f"{k}={v}" for k, v in chapter.sound.items())
+                title += f" ({said})"
             lines.append(
                 f"{chapter.number} | {voice.speaker} | "
                 f"{seconds[chapter.number] / 60:5.2f} | {voice.split:<16} | "
@@ -1109,6 +1434,7 @@ def prepare_mini_speech(
     test_chapters=2,
     utterances=12,
     accent_share=0.2,
+    extra_splits="",
 ):
     """Makes the corpus, unless it is there with these settings.
 
@@ -1136,6 +1462,9 @@ def prepare_mini_speech(
         Sentences of each session.
     accent_share : float
         The share of training voices that are of other languages.
+    extra_splits : str
+        Names of extra splits, with spaces between them: see the head of this
+        file. The splits above are the same with and without them.
 
     Returns
     -------
@@ -1166,13 +1495,13 @@ def prepare_mini_speech(
         test_chapters=test_chapters,
         utterances=utterances,
         accent_share=accent_share,
+        extra_splits=extra_splits,
     )
     plan = make_plan(**settings)
 
     def build(folder):
         import_espeakng_loader()
-        seconds = _say_all(plan, folder, seed)
-        _degrade(plan, folder, seed)
+        seconds = _make_chapters(plan, folder, seed)
         speakers = [
             (
                 voice.speaker,
@@ -1187,7 +1516,10 @@ def prepare_mini_speech(
         write_speakers(folder, speakers, title)
         _write_chapters(folder, plan, seconds)
 
-    settings["code"] = source_hash(__file__)
+    files = [__file__]
+    if extra_splits:
+        files += [mini_speech_conditions.__file__, GRAMMARS_FILE]
+    settings["code"] = source_hash(*files)
     built = build_folder(data_folder, "MiniSpeech", settings, build)
     logger.info("%s: %s", data_folder, "made" if built else "is there already")
     return built

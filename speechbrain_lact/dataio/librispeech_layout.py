@@ -11,6 +11,7 @@ Authors
 
 import contextlib
 import hashlib
+import io
 import json
 import os
 import shutil
@@ -79,9 +80,10 @@ def write_chapter(subset_folder, speaker, chapter, utterances):
                 f"is {peak} (allowed: a finite value up to 1.0)."
             )
         pcm = np.round(np.asarray(wav) * 32767).astype(np.int16)
-        soundfile.write(
-            folder / f"{key}.flac", pcm, SAMPLE_RATE, subtype="PCM_16"
-        )
+        # Not straight into the file: soundfile waits for the disk each time.
+        flac = io.BytesIO()
+        soundfile.write(flac, pcm, SAMPLE_RATE, format="FLAC", subtype="PCM_16")
+        (folder / f"{key}.flac").write_bytes(flac.getbuffer())
         lines.append(f"{key} {words.upper()}\n")
         samples += len(pcm)
     (folder / f"{speaker}-{chapter}.trans.txt").write_text("".join(lines))

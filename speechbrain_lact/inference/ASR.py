@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from speechbrain.inference.ASR import EncoderASR
 from speechbrain.utils.logger import get_logger
-from speechbrain_lact.dataio.audio import AudioFile, pad_waves
+from speechbrain_lact.dataio.audio import LEAST_SECONDS, AudioFile, pad_waves
 from speechbrain_lact.decoders.streaming import collapse
 from speechbrain_lact.inference.export import PipelineState
 from speechbrain_lact.nnet.state import State, Waiting, nested
@@ -28,6 +28,8 @@ MODEL_IN_THE_BOX = str(Path(__file__).parent / "model")
 # What a word begins with in sentencepiece.
 SPACE = "\u2581"
 
+# Seconds before and after a turn that are heard with it.
+EDGE = 0.15
 # Seconds read at a time from a long recording.
 PIECE = 10.0
 # A model that looks ahead gets a long recording in pieces of so many seconds,
@@ -56,6 +58,21 @@ class Heard:
     @property
     def stable(self):
         """The complete words as text."""
+        return " ".join(word.text for word in self.words)
+
+
+@dataclass
+class Turn:
+    """What a speaker said without a long pause."""
+
+    speaker: str
+    start: float
+    end: float
+    words: list
+
+    @property
+    def text(self):
+        """The words as text."""
         return " ".join(word.text for word in self.words)
 
 
@@ -149,13 +166,18 @@ class LaCTASR(EncoderASR):
         """
         return AudioFile(path, self.sample_rate).read().to(self.device)
 
-    def initial_state(self, batch=1):
+    def initial_state(self, batch=1, domain=None, speaker_embedding=None):
         """State of sessions that have heard nothing.
 
         Arguments
         ---------
         batch : int
             Number of rows.
+        domain : str, optional
+            What is heard, for a model trained with domains: one of theirs.
+        speaker_embedding : torch.Tensor, optional
+            Who is heard [E], or [B, E] with one for each row, for a model
+            trained with an encoder of voices: from that encoder.
 
         Returns
         -------
@@ -163,8 +185,12 @@ class LaCTASR(EncoderASR):
         """
         nothing = torch.zeros(batch, 0, 2, dtype=torch.long)
         said = Waiting.empty(nothing)
+        with torch.no_grad():
+            pipeline = self.encoder.initial_state(
+                batch, domain, speaker_embedding
+            )
         return SessionState(
-            self.encoder.initial_state(batch),
+            pipeline,
             said.to(self.device),
             torch.full_like(said.counts, self.blank).to(self.device),
             said.counts.to(self.device),
@@ -360,13 +386,85 @@ class LaCTASR(EncoderASR):
                 piece[None], torch.ones(1), state
             )
             yield (
-                [
-                    replace(w, start=w.start + start, end=w.end + start)
-                    for w in words[0]
-                ],
+                _shift(words[0], start),
                 start + len(piece) / self.sample_rate,
             )
             start += len(piece) / self.sample_rate
+
+    def transcribe_speakers(
+        self, path, bank=None, segments=None, number_of_speakers=None
+    ):
+        """Who said what in a recording of several speakers.
+
+        Each speaker is heard with a memory of its own, which begins with what
+        the bank has of that voice, or with the model's own initial memory.
+        What others say does not enter it, but where they speak at the same
+        time.
+
+        Arguments
+        ---------
+        path : str or Path
+            The recording. It is held in memory: 230 MB an hour.
+        bank : SpeakerBank, optional
+            Voices that are known. What was learned of each, and new voices
+            that speak for long enough, are kept there, when the last turn was
+            taken.
+        segments : list of Segment, optional
+            Who speaks when. Default: what a `Diarizer` with this bank finds.
+        number_of_speakers : int, optional
+            If it is known.
+
+        Yields
+        ------
+        Turn
+            In the order of time; stretches without words are left out.
+
+        Raises
+        ------
+        ValueError
+            If nobody speaks, or the recording cannot be read.
+        """
+        from speechbrain_lact.processing.diarization import Diarizer
+
+        if segments is None:
+            segments = Diarizer(bank=bank).diarize(path, number_of_speakers)
+        wav, states = self.load_audio(path), {}
+        for turn, start, part in self._cut_turns(wav, segments):
+            name = turn.speaker
+            if name not in states:
+                known = bank is not None and name in bank
+                states[name] = (
+                    bank.state(name) if known else self.initial_state()
+                )
+            words, states[name] = self.transcribe_words(
+                part[None], torch.ones(1), states[name]
+            )
+            if words[0]:
+                yield replace(turn, words=_shift(words[0], start))
+        if bank is not None:
+            bank.keep(states, wav, segments)
+
+    def _cut_turns(self, wav, segments):
+        """Turns without words, with start and samples of what is heard: a
+        little more than a turn where nobody speaks; long turns in pieces."""
+        rate, turns = self.sample_rate, []
+        for one in segments:
+            before, after = 0.0, len(wav) / rate
+            for other in segments:
+                if other is not one and other.start < one.end:
+                    before = max(before, min(other.end, one.start))
+                if other is not one and other.end > one.start:
+                    after = min(after, max(other.start, one.end))
+            first = round(max(one.start - EDGE, before) * rate)
+            last = round(min(one.end + EDGE, after) * rate)
+            for part in cut_quietly([wav[first:last].cpu()], rate):
+                start = first / rate
+                first += len(part)
+                times = max(start, one.start), min(first / rate, one.end)
+                if len(part) >= LEAST_SECONDS * rate:
+                    times = (round(time, 3) for time in times)
+                    turns.append((Turn(one.speaker, *times, []), start, part))
+        return sorted(turns, key=lambda turn: turn[0].start)
 
     def stream(self, state=None, max_lag=None, clock=time.monotonic):
         """Begins a live session.
@@ -654,6 +752,14 @@ def cut_quietly(pieces, sample_rate):
             kept = kept[cut:]
     if len(kept):
         yield kept
+
+
+def _shift(words, seconds):
+    """Words of a piece that begins so late."""
+    return [
+        replace(word, start=word.start + seconds, end=word.end + seconds)
+        for word in words
+    ]
 
 
 def _rows(state, wavs):

@@ -29,11 +29,13 @@ from speechbrain.utils.parameter_transfer import Pretrainer
 from speechbrain_lact.lobes.models.convolution import FrontEndState
 from speechbrain_lact.lobes.models.transformer.LaCT import LaCTEncoderState
 from speechbrain_lact.nnet.state import State, Waiting, nested
+from speechbrain_lact.processing.boundaries import SilenceState, greedy_labels
 from speechbrain_lact.utils.dynamic_chunks import BlockSampler
 
 # Entries of a recipe's YAML that a trained model needs.
 PARTS = ("compute_features", "normalize", "CNN", "Transformer", "ctc_lin")
 DECODER_PARTS = ("seq_lin", "ctc_scorer", "test_search")
+MEMORY_PART = "initial_memory"  # of those that have it
 
 # The same of an encoder of voices.
 EMBEDDER_PARTS = ("compute_features", "mean_var_norm", "embedding_model")
@@ -65,9 +67,15 @@ encoder: !new:speechbrain_lact.inference.export.Encoder
   transformer: !ref <Transformer>
 """
 
+MEMORY = """  initial_memory: !ref <initial_memory>
+"""
+
 BLOCKS = """  dynchunktrain_config: !new:speechbrain.utils.dynamic_chunk_training.DynChunkTrainConfig
     chunk_size: {chunk_size}
     left_context_size: {left_context_size}
+"""
+
+BOUNDARIES = """  boundaries: !ref <boundaries>
 """
 
 CTC = """  head: !ref <ctc_lin>
@@ -117,6 +125,8 @@ class PipelineState(State):
     """Feature frames of the front end."""
     encoder: LaCTEncoderState = nested(LaCTEncoderState)
     """Memory and windows."""
+    ends: SilenceState = nested(SilenceState)
+    """Levels, where chunks end at silences."""
 
 
 class Encoder(torch.nn.Module):
@@ -130,6 +140,10 @@ class Encoder(torch.nn.Module):
         The output layer of CTC.
     dynchunktrain_config : DynChunkTrainConfig, optional
         Blocks of frames, for a model that streams.
+    initial_memory : InitialMemory, optional
+        What the memory begins with, by domain and by voice.
+    boundaries : ChunkEnds, optional
+        Where chunks of the memory may end.
     """
 
     def __init__(
@@ -140,12 +154,16 @@ class Encoder(torch.nn.Module):
         transformer,
         head=None,
         dynchunktrain_config=None,
+        initial_memory=None,
+        boundaries=None,
     ):
         super().__init__()
         self.compute_features, self.normalize = compute_features, normalize
         self.cnn, self.transformer = cnn, transformer
         self.head = head
         self.dynchunktrain_config = dynchunktrain_config
+        self.initial_memory = initial_memory
+        self.boundaries = boundaries
 
     @property
     def streams(self):
@@ -153,13 +171,18 @@ class Encoder(torch.nn.Module):
         causal = getattr(self.transformer, "causal", False)
         return bool(causal) or self.dynchunktrain_config is not None
 
-    def initial_state(self, batch):
+    def initial_state(self, batch, domain=None, speaker_embedding=None):
         """State of rows that have heard nothing.
 
         Arguments
         ---------
         batch : int
             Number of rows.
+        domain : str, optional
+            Of all rows, for a model trained with domains.
+        speaker_embedding : torch.Tensor, optional
+            Of all rows [E] or of each [B, E], for a model trained with an
+            encoder of voices.
 
         Returns
         -------
@@ -167,16 +190,36 @@ class Encoder(torch.nn.Module):
         """
         if not getattr(self.transformer, "has_lact", False):
             raise ValueError("a model without LaCT has no memory to carry")
+        encoder = self._begin(batch, domain, speaker_embedding)
         if not self.streams:
-            encoder = self.transformer.initial_state(batch)
             return PipelineState(encoder=encoder)
         if getattr(self.normalize, "norm_type", "global") != "global":
             raise ValueError("a model that streams needs normalization: global")
         return PipelineState(
             self.compute_features.initial_state(batch),
             self.cnn.initial_state(batch),
-            self.transformer.initial_state(batch),
+            encoder,
+            self.boundaries
+            and self.boundaries.initial_state(
+                batch, next(self.parameters()).device
+            ),
         )
+
+    def _begin(self, batch, domain, embedding):
+        """The encoder's part of `initial_state`."""
+        state, kinds = self.transformer.initial_state(batch), {}
+        if domain is not None:
+            kinds["domains"] = [domain] * batch
+        if embedding is not None:
+            kinds["embeddings"] = embedding.expand(batch, -1)
+        if not kinds:
+            return state
+        if self.initial_memory is None:
+            raise ValueError(
+                "this model has no memories by domain or voice; one that has "
+                "is trained with hparams/lact_memory_ctc.yaml"
+            )
+        return self.initial_memory(self.transformer, state, **kinds)
 
     def forward(self, wavs, wav_lens=None, state=None, final=True):
         """Encodes utterances, or pieces of them.
@@ -218,21 +261,43 @@ class Encoder(torch.nn.Module):
         feats, lengths, *features = self.compute_features(
             wavs, wav_lens, **front[0]
         )
+        heard = feats, lengths
         feats = self.normalize(feats, lengths)
         src, lengths, *front = self.cnn(feats, lengths, **front[1])
         if self.dynchunktrain_config is not None:
             inner["dynchunktrain_config"] = self.dynchunktrain_config
+        ends = None
+        if self.boundaries is not None:
+            inner["ends"], ends = self._ends(heard, src, lengths, state, final)
         if state is not None:
             inner.update(state=state.encoder, final=final)
         out = self.transformer.encode(src, lengths, **inner)
         if state is not None:
             out, encoder = out
-            state = PipelineState(*features, *front, encoder)
+            state = PipelineState(*features, *front, encoder, ends)
             if not self.streams:
                 state = PipelineState(encoder=encoder)
         if self.head is not None:
             out = self.head(out).log_softmax(-1)
         return out if state is None else (out, state)
+
+    def _ends(self, heard, src, lengths, state, final):
+        """Where chunks may end, and what is carried to find more."""
+
+        def recognise():
+            """Greedy labels of a pass before."""
+            config = self.dynchunktrain_config
+            options = {} if config is None else {"dynchunktrain_config": config}
+            return greedy_labels(
+                self.transformer, self.head, src, lengths, **options
+            )
+
+        options = {"final": state is None or final}
+        if state is not None and state.ends is not None:
+            return self.boundaries(
+                *heard, recognise, state=state.ends, **options
+            )
+        return self.boundaries(*heard, recognise, **options), None
 
 
 class FolderPretrainer(Pretrainer):
@@ -492,7 +557,10 @@ def inference_yaml(experiment, normalizer=True):
     str
     """
     settings = YAML().load(experiment)
-    names = [*PARTS, *DECODER_PARTS, "model"]
+    names = [*PARTS, *DECODER_PARTS, MEMORY_PART, "model"]
+    ragged = settings.get("lact_boundaries", "fixed") != "fixed"
+    if ragged:
+        names.append("boundaries")
     kept = {name: settings[name] for name in names if name in settings}
     text = re.sub(
         r"^test_search: (?:&\w+ )?!name:(\S+)$",
@@ -504,10 +572,14 @@ def inference_yaml(experiment, normalizer=True):
         rate=settings["sample_rate"],
         normalizer="\n    normalizer: !ref <normalize>" if normalizer else "",
     )
+    if MEMORY_PART in kept:
+        text += MEMORY
     sampler = settings.get("dynchunktrain_config_sampler")
     if sampler is not None and sampler["test_block"] is not None:
         config = BlockSampler(**sampler)(Stage.TEST)
         text += BLOCKS.format(**asdict(config))
+    if ragged:
+        text += BOUNDARIES
     if "seq_lin" in kept:
         return text + DECODER.format(ctc_weight=settings["ctc_weight_decode"])
     return text + CTC.format(blank=settings["blank_index"])

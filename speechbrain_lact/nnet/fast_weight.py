@@ -23,6 +23,7 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
+from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint as recompute
 
 from speechbrain_lact.nnet.fast_optim import OPTIMIZERS, adam, clip_norm, polar
@@ -120,6 +121,29 @@ class FastWeightState(State):
             lengths=count,
         )
 
+    def begin(self, rows, weights):
+        """Lets rows start from weights of their own, which the next call then
+        does not give.
+
+        Arguments
+        ---------
+        rows : torch.Tensor
+            Boolean [N]: R of them, which have learned nothing.
+        weights : torch.Tensor
+            W0, W2, W1' [R, 3, h, d]; gradients pass.
+
+        Returns
+        -------
+        FastWeightState
+        """
+        norms = _row_norms(weights)
+        return dataclasses.replace(
+            self,
+            weights=self.weights.index_put((rows,), weights),
+            targets=self.targets.index_put((rows,), norms),
+            fresh=self.fresh & ~rows,
+        )
+
     @property
     def w0(self):
         """W0 [N, h, d]."""
@@ -190,21 +214,88 @@ def fast_weight_gradient(
     torch.Tensor
         [N, 3, h, d], to be added to the weights.
     """
-    lr0, lr1, lr2 = lr.split(1, dim=-1)
-    gate, hidden = _in(weights, k, dtype)
-    sigma = torch.sigmoid(gate)
-    silu = gate * sigma
-    slope = torch.addcmul(sigma, silu, 1 - sigma)
-    product = silu * hidden
     if inner_loss == "mse":
-        v = v - _mm(product, weights[:, 2], dtype)
-    back = _mm(v, weights[:, 2].transpose(1, 2), dtype)
-    d_gate = back * hidden * slope
-    d_hidden = back * silu
-    into = torch.cat([d_gate * lr0, d_hidden * lr2], -1)
-    d_in = _mm(into.transpose(1, 2), k, dtype)
-    d_out = _mm((product * lr1).transpose(1, 2), v, dtype)
-    return torch.cat([d_in, d_out], 1).view_as(weights)
+        v = v - fast_weight_apply(weights, k, dtype)
+    return _Gradient.apply(weights, k, v, lr, dtype)
+
+
+class _Gradient(torch.autograd.Function):
+    """`fast_weight_gradient` of the dot product, with its own backward pass:
+    a training step spends much of its time here, and autograd would take
+    twice the passes over the frames.
+
+    With a = W0 k, b = W2 k, r = W1' v and s = silu(a), the three matrices get
+    sum lr0 (r b s'(a)) k', sum lr2 (r s) k' and sum lr1 v (s b)'.
+    """
+
+    @staticmethod
+    def forward(ctx, weights, k, v, lr, dtype):
+        """The gradient [N, 3, h, d]."""
+        lr0, lr1, lr2 = lr.split(1, dim=-1)
+        both = _mm(k, weights[:, :2].flatten(1, 2).transpose(1, 2), dtype)
+        a, b = both.chunk(2, -1)
+        sigma = torch.sigmoid(a)
+        r = _mm(v, weights[:, 2].transpose(1, 2), dtype)
+        s = a * sigma
+        slope = torch.addcmul(sigma, s, 1 - sigma)
+        into = torch.empty_like(both)
+        torch.mul(r * b * slope, lr0, out=into[..., : a.shape[-1]])
+        torch.mul(r * s, lr2, out=into[..., a.shape[-1] :])
+        out = torch.empty_like(weights)
+        d_in = _mm(into.transpose(1, 2), k, dtype)
+        out[:, :2] = d_in.view_as(out[:, :2])
+        out[:, 2] = _mm((s * b * lr1).transpose(1, 2), v, dtype)
+        ctx.save_for_backward(weights, k, v, lr, both, sigma, r)
+        ctx.dtype = dtype
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad):
+        """Gradients of weights, keys, values and rates."""
+        weights, k, v, lr, both, sigma, r = ctx.saved_tensors
+        dtype, width = ctx.dtype, sigma.shape[-1]
+        lr0, lr1, lr2 = lr.split(1, dim=-1)
+        a, b = both.chunk(2, -1)
+        s, rest = a * sigma, 1 - sigma
+        slope = torch.addcmul(sigma, s, rest)
+        curve = sigma * rest * (2 + a - 2 * s)
+        flat = grad[:, :2].flatten(1, 2)
+        # What the three factors beside k, k and v get.
+        x0, x2 = _mm(k, flat.transpose(1, 2), dtype).chunk(2, -1)
+        x1 = _mm(v, grad[:, 2].transpose(1, 2), dtype)
+        rb, rs, sb = r * b, r * s, s * b
+        d_lr = torch.stack(
+            [
+                (rb * slope * x0).sum(-1),
+                (sb * x1).sum(-1),
+                (rs * x2).sum(-1),
+            ],
+            -1,
+        )
+        x0, x1, x2 = x0 * lr0, x1 * lr1, x2 * lr2
+        sx0 = slope * x0
+        # Beside k stand the two factors of the forward pass, da and db;
+        # beside v the third factor, and dr.
+        by_k = both.new_empty(*both.shape[:2], 4, width)
+        torch.mul(rb * slope, lr0, out=by_k[:, :, 0])
+        torch.mul(rs, lr2, out=by_k[:, :, 1])
+        d_a = torch.mul(rb * curve, x0, out=by_k[:, :, 2])
+        d_a.addcmul_(slope, r * x2 + b * x1)
+        torch.mul(r, sx0, out=by_k[:, :, 3]).addcmul_(s, x1)
+        by_v = both.new_empty(*both.shape[:2], 2, width)
+        torch.mul(sb, lr1, out=by_v[:, :, 0])
+        torch.mul(b, sx0, out=by_v[:, :, 1]).addcmul_(s, x2)
+        by_k, by_v = by_k.flatten(2), by_v.flatten(2)
+        d_weights = torch.empty_like(weights)
+        d_in = _mm(by_k[..., 2 * width :].transpose(1, 2), k, dtype)
+        d_weights[:, :2] = d_in.view_as(d_weights[:, :2])
+        d_weights[:, 2] = _mm(by_v[..., width:].transpose(1, 2), v, dtype)
+        d_k = _mm(
+            by_k, torch.cat([flat, weights[:, :2].flatten(1, 2)], 1), dtype
+        )
+        d_v = _mm(by_v, torch.cat([grad[:, 2], weights[:, 2]], 1), dtype)
+        return d_weights, d_k, d_v, d_lr, None
 
 
 def fast_weight_scan(
@@ -224,6 +315,8 @@ def fast_weight_scan(
     momentum=None,
     weight_norm="post",
     mask=None,
+    ends=None,
+    least_chunk=1,
     state=None,
     final=False,
     inner_loss="dot_product",
@@ -241,15 +334,16 @@ def fast_weight_scan(
     Arguments
     ---------
     w0, w2 : torch.Tensor
-        Initial weights [N, h, d] (N = batch * heads).
+        Initial weights [N, h, d] (N = batch * heads), or [heads, h, d] if
+        they are the same for all batch items.
     w1 : torch.Tensor
-        Initial weights [N, d, h].
+        Initial weights [N, d, h] or [heads, d, h].
     q, k, v : torch.Tensor
         Queries, keys, values [N, L, d].
     lr0, lr1, lr2 : torch.Tensor
         Learning rate of each frame for each matrix [N, L, 1].
     chunk_size : int
-        Frames per update.
+        Frames per update; with `ends`, the most.
     order : str
         `apply_update`: a chunk reads the memory of earlier chunks, then is
         learned (causal). `update_apply`: a chunk is learned, then reads.
@@ -267,6 +361,12 @@ def fast_weight_scan(
         `none`.
     mask : torch.Tensor, optional
         [N, L], True = real frame. Padding may stand anywhere.
+    ends : torch.Tensor, optional
+        [N, L], True where a chunk may end after the frame: see `chunk_ends`.
+        A step of `adam` and `muon` is then multiplied by the share of the
+        greatest chunk. Without, all chunks are of `chunk_size` frames.
+    least_chunk : int
+        Frames of a chunk that ends at a place of `ends`, at least.
     state : FastWeightState, optional
         Where to go on. None starts from `w0, w1, w2`.
     final : bool
@@ -313,6 +413,7 @@ def fast_weight_scan(
         inner_loss,
         chunk_size,
         momentum is not None,
+        least_chunk,
     )
     core = torch.promote_types(w0.dtype, torch.float32)
     device = q.device.type
@@ -334,6 +435,7 @@ def fast_weight_scan(
         if bool((mask[:, 1:] & ~mask[:, :-1]).any()):
             places = torch.argsort(~mask, dim=1, stable=True)
             frames = [_take(x, places) for x in frames]
+            ends = None if ends is None else ends.gather(1, places)
     start = torch.stack([w0, w2, w1.transpose(1, 2)], 1).to(core)
     if state is None:
         state = FastWeightState.start(
@@ -351,9 +453,11 @@ def fast_weight_scan(
         chunk_size=chunk_size,
         dtype=dtype,
     )
+    if ends is not None:
+        ends = chunk_ends(ends, lengths, state.pending, least_chunk, chunk_size)
     with torch.autocast(device, enabled=False):
         out, state = _scan(
-            learner, _begin(state, start), frames, lengths, order, final
+            learner, _begin(state, start), frames, lengths, order, final, ends
         )
     if places is not None:
         if out.shape[1] != length:
@@ -362,6 +466,61 @@ def fast_weight_scan(
             )
         out = _take(out, torch.argsort(places, 1))
     return out.to(torch.promote_types(q.dtype, dtype)), state
+
+
+def chunk_ends(may_end, lengths, pending, least, greatest):
+    """Where chunks end: at the first place allowed that makes the chunk long
+    enough, or when it is full.
+
+    The rule looks back only, and no further than the beginning of the chunk:
+    sequences in pieces have the same ends, if the length of the unfinished
+    chunk is carried.
+
+    Arguments
+    ---------
+    may_end : torch.Tensor
+        [N, L], True where a chunk may end after the frame.
+    lengths : torch.Tensor
+        Number of real frames [N].
+    pending : torch.Tensor
+        Frames of the unfinished chunk that came before [N].
+    least, greatest : int
+        Lengths of a chunk.
+
+    Returns
+    -------
+    torch.Tensor
+        Frames until the end of each chunk, pending ones counted too [N, J].
+        Rows with fewer chunks repeat their last end (0 without one).
+
+    Example
+    -------
+    >>> may_end = torch.tensor([[1, 0, 1, 1, 0, 0, 0, 0, 1]]).bool()
+    >>> chunk_ends(may_end, torch.tensor([9]), torch.tensor([0]), 2, 4)
+    tensor([[3, 7, 9]])
+    >>> chunk_ends(may_end, torch.tensor([9]), torch.tensor([3]), 2, 4)
+    tensor([[ 4,  6, 10, 12]])
+    """
+    time = may_end.shape[1]
+    places = torch.arange(1, time + 1, device=may_end.device)
+    never = time + greatest
+    # For each frame, the first end allowed from there on.
+    following = torch.where(may_end, places, never)
+    following = following.flip(1).cummin(1).values.flip(1)
+    following = F.pad(following, (0, 1), value=never)
+    found, stop = [], -pending
+    while True:
+        first = (stop + least - 1).clamp(0, time)[:, None]
+        allowed = following.gather(1, first)[:, 0]
+        end = torch.minimum(allowed, stop + greatest)
+        end = torch.where(end > lengths, stop, end)
+        if not bool((end > stop).any()):
+            break
+        found.append(end)
+        stop = end
+    if not found:
+        return lengths.new_zeros(len(lengths), 0)
+    return torch.stack(found, 1) + pending[:, None]
 
 
 class _Learner:
@@ -375,7 +534,8 @@ class _Learner:
         if self.weight_norm != "pre":
             return state.weights
         scaled = _scale_rows(state.weights, state.targets)
-        return _where(state.fresh, state.weights, scaled)
+        # Norms do not round initial weights, given or the state's own.
+        return _where(state.steps == 0, state.weights, scaled)
 
     def read(self, weights, queries):
         """What the fast network answers."""
@@ -495,14 +655,17 @@ class _Learner:
 
 def _begin(state, start):
     """Fresh rows take the initial weights and their row norms."""
+    norms, copies = _row_norms(start), len(state.fresh) // len(start)
+    if copies > 1:
+        start, norms = start.repeat(copies, 1, 1, 1), norms.repeat(copies, 1)
     return dataclasses.replace(
         state,
         weights=_where(state.fresh, start, state.weights),
-        targets=_where(state.fresh, _row_norms(start), state.targets),
+        targets=_where(state.fresh, norms, state.targets),
     )
 
 
-def _scan(learner, state, frames, lengths, order, final):
+def _scan(learner, state, frames, lengths, order, final, stops=None):
     """The scan over chunks, after types, padding and initial weights."""
     queries, *learned = frames
     size, before, length = learner.chunk_size, state.pending, queries.shape[1]
@@ -517,49 +680,27 @@ def _scan(learner, state, frames, lengths, order, final):
         queries = splice(state.queries, before, queries)
         before = torch.zeros_like(before)
     total = state.pending + lengths
-    ends = total if final else total // size * size
-
-    # Queries stand where their frame stands in its chunk.
-    together = bool((before == before[:1]).all())
-    offset = int(before[0]) if together and len(before) else 0
-    aligned = queries
-    if not together:
-        aligned = slide(queries, -before, learned[0].shape[1])
-
-    def learn(state, first):
-        """The state after the chunk that begins at `first`."""
-        # Beyond the end of a row stand zeros, or its chunk is not learned.
-        chunk = [x[:, first : first + size] for x in learned]
-        return learner.learn(state, *chunk, (ends - first).clamp(0, size))
-
-    def read(state, first):
-        """Answers to the chunk that begins at `first`."""
-        begin, end = (max(first + x - offset, 0) for x in (0, size))
-        return learner.read(learner.used(state), aligned[:, begin:end])
-
-    pieces, stop = [], int(ends.max()) if len(ends) else 0
-    if order == "bidirectional":
-        for first in range(0, stop, size):
-            state = learn(state, first)
-        pieces.append(learner.read(learner.used(state), aligned))
-    elif order == "update_apply":
-        for first in range(0, stop, size):
-            state = learn(state, first)
-            pieces.append(read(state, first))
+    if stops is None or not len(total):
+        ends = total if final else total // size * size
+        out, state = _scan_equal(
+            learner, state, queries, learned, before, ends, order
+        )
     else:
-        for first in range(0, offset + aligned.shape[1], size):
-            pieces.append(read(state, first))
-            if first < stop:
-                state = learn(state, first)
-    out = torch.cat(pieces, 1) if pieces else queries[:, :0]
-    if not together:
-        out = slide(out, before, length)
+        # The last chunk is the unfinished one.
+        stops = F.pad(stops, (1, 0))
+        ends = total if final else stops[:, -1]
+        stops = torch.cat([stops[:, 1:], total[:, None]], 1)
+        out, state = _scan_ragged(
+            learner, state, queries, learned, before, ends, order, stops
+        )
 
     answered = ends if order == "update_apply" else lengths
     width = int(answered.max()) if len(answered) else 0
     if order != "update_apply" or (final and not waited):
         width = length
-    out = F.pad(out[:, :width], (0, 0, 0, max(width - out.shape[1], 0)))
+    out = _cut(out, 0, width)
+    if out.shape[1] < width:
+        out = F.pad(out, (0, 0, 0, width - out.shape[1]))
     out = zero_padding(out, padding_mask(answered, width))
     rest = total - ends
     wide = int(rest.max()) if len(rest) else 0
@@ -581,6 +722,120 @@ def _scan(learner, state, frames, lengths, order, final):
         pending=rest,
         lengths=answered,
     )
+
+
+def _scan_equal(learner, state, queries, learned, before, ends, order):
+    """Chunks of one length: those of all rows stand in the same columns.
+
+    `queries` lack the first `before` frames of `learned`, and frames beyond
+    `ends` are not learned.
+    """
+    size, length = learner.chunk_size, queries.shape[1]
+    # Queries stand where their frame stands in its chunk.
+    together = bool((before == before[:1]).all())
+    offset = int(before[0]) if together and len(before) else 0
+    aligned = queries
+    if not together:
+        aligned = slide(queries, -before, learned[0].shape[1])
+
+    def learn(state, first):
+        """The state after the chunk that begins at `first`."""
+        # Beyond the end of a row stand zeros, or its chunk is not learned.
+        chunk = [_cut(x, first, first + size) for x in learned]
+        return learner.learn(state, *chunk, (ends - first).clamp(0, size))
+
+    def read(state, first):
+        """Answers to the chunk that begins at `first`."""
+        begin, end = (max(first + x - offset, 0) for x in (0, size))
+        return learner.read(learner.used(state), _cut(aligned, begin, end))
+
+    pieces, stop = [], int(ends.max()) if len(ends) else 0
+    if order == "bidirectional":
+        for first in range(0, stop, size):
+            state = learn(state, first)
+        pieces.append(learner.read(learner.used(state), aligned))
+    elif order == "update_apply":
+        for first in range(0, stop, size):
+            state = learn(state, first)
+            pieces.append(read(state, first))
+    else:
+        for first in range(0, offset + aligned.shape[1], size):
+            pieces.append(read(state, first))
+            if first < stop:
+                state = learn(state, first)
+    if len(pieces) == 1:
+        out = pieces[0]
+    else:
+        out = torch.cat(pieces, 1) if pieces else queries[:, :0]
+    return out if together else slide(out, before, length), state
+
+
+def _scan_ragged(learner, state, queries, learned, before, ends, order, stops):
+    """As `_scan_equal`, for chunks that end at `stops` [N, J]; the last of
+    them is the end of each row."""
+    begins = F.pad(stops[:, :-1], (1, 0))
+    known = torch.minimum(stops, ends[:, None])
+    places, spans = _spread(begins, known)
+    learned = [_gather(x, places) for x in learned]
+    heard = known if order == "update_apply" else stops
+    reads, answers = _spread(
+        *((x - before[:, None]).clamp(min=0) for x in (begins, heard))
+    )
+    aligned, pieces = _gather(queries, reads), []
+    counts = (known - begins).unbind(1)
+    for span, answer, count in zip(spans, answers, counts):
+        if order == "apply_update":
+            pieces.append(learner.read(learner.used(state), aligned[:, answer]))
+        if span.start < span.stop:
+            state = learner.learn(state, *(x[:, span] for x in learned), count)
+        if order == "update_apply":
+            pieces.append(learner.read(learner.used(state), aligned[:, answer]))
+    if order == "bidirectional":
+        return learner.read(learner.used(state), queries), state
+    # Back to the order of time; what fills up goes to a column of its own.
+    out = torch.cat(pieces, 1)
+    length = queries.shape[1]
+    places = torch.where(reads < 0, length, reads)[..., None].expand_as(out)
+    back = out.new_zeros(len(out), length + 1, out.shape[2])
+    return back.scatter(1, places, out)[:, :length], state
+
+
+def _spread(begins, stops):
+    """Columns for spans of different lengths.
+
+    Arguments
+    ---------
+    begins, stops : torch.Tensor
+        Frames of span j of each row [N, J].
+
+    Returns
+    -------
+    places : torch.Tensor
+        For each column the frame that stands there, or -1 [N, S].
+    columns : list of slice
+        Those of span j.
+    """
+    counts = (stops - begins).clamp(min=0)
+    widths = counts.amax(0)
+    span = torch.repeat_interleave(widths)
+    last = widths.cumsum(0)
+    within = torch.arange(len(span), device=span.device) - (last - widths)[span]
+    places = torch.where(within < counts[:, span], begins[:, span] + within, -1)
+    edges = [0, *last.tolist()]
+    return places, [slice(a, b) for a, b in zip(edges, edges[1:])]
+
+
+def _gather(x, places):
+    """Frames at the places given, zeros at -1."""
+    if places.shape[1] == 0:
+        return x[:, :0]
+    return zero_padding(_take(x, places.clamp(min=0)), places >= 0)
+
+
+def _cut(x, begin, end):
+    """Frames from one place to another; all of them cost nothing, whereas a
+    slice costs a copy in the backward pass."""
+    return x if begin <= 0 and end >= x.shape[1] else x[:, begin:end]
 
 
 def _in(weights, x, dtype):
@@ -629,7 +884,13 @@ def _check(name, value, allowed):
 
 
 def check_options(
-    order, optimizer, weight_norm, inner_loss, chunk_size, momentum
+    order,
+    optimizer,
+    weight_norm,
+    inner_loss,
+    chunk_size,
+    momentum,
+    least_chunk=1,
 ):
     """Refuses what no scan can do."""
     _check("order", order, ORDERS)
@@ -638,5 +899,10 @@ def check_options(
     _check("inner_loss", inner_loss, INNER_LOSSES)
     if chunk_size < 1:
         raise ValueError(f"chunk_size must be at least 1, not {chunk_size}")
+    if not 1 <= least_chunk <= chunk_size:
+        raise ValueError(
+            f"least_chunk must be 1 to chunk_size={chunk_size}, not "
+            f"{least_chunk}"
+        )
     if optimizer == "adam" and momentum:
         raise ValueError("adam has decays of its own: leave momentum out")

@@ -16,6 +16,7 @@ from torch import nn
 from speechbrain_lact.nnet.fast_weight import (
     FastWeightState,
     check_options,
+    chunk_ends,
     fast_weight_scan,
 )
 from speechbrain_lact.nnet.state import (
@@ -111,6 +112,9 @@ class LaCT(nn.Module):
         Dropout of the attention weights.
     chunk_size : int
         Frames per update of the fast weights.
+    least_chunk : int, optional
+        Given, every call says where chunks may end (`ends`); a chunk then has
+        at least so many frames and at most `chunk_size`.
     order : str
         `apply_update` (causal), `update_apply` (a chunk sees itself) or
         `bidirectional` (all is learned, then all is read).
@@ -194,6 +198,7 @@ class LaCT(nn.Module):
         bias=False,
         rotary=True,
         scale=None,
+        least_chunk=None,
     ):
         super().__init__()
         for name, heads in (("nhead", nhead), ("fast_heads", fast_heads)):
@@ -209,13 +214,20 @@ class LaCT(nn.Module):
         if momentum is None:
             momentum = optimizer != "adam"
         check_options(
-            order, optimizer, weight_norm, inner_loss, chunk_size, momentum
+            order,
+            optimizer,
+            weight_norm,
+            inner_loss,
+            chunk_size,
+            momentum,
+            1 if least_chunk is None else least_chunk,
         )
         if base_lr < 0:
             raise ValueError(f"base_lr must not be negative: {base_lr}")
         self.d_model, self.nhead, self.dropout = d_model, nhead, dropout
         self.order, self.causal = order, causal
         self.chunk_size, self.fast_heads = chunk_size, fast_heads
+        self.least_chunk = least_chunk
         self.window = self._make_window(window, block_window)
         self.scale = (d_model // nhead) ** -0.5 if scale is None else scale
         self.rotary = rotary
@@ -313,9 +325,105 @@ class LaCT(nn.Module):
 
     def _group(self, window):
         group = window.block or 1
-        if self.order == "update_apply":
+        if self.order == "update_apply" and self.least_chunk is None:
             group = math.lcm(group, self.chunk_size)
         return group
+
+    def check_ends(self, ends, x):
+        """Refuses places where chunks may end that do not fit.
+
+        Arguments
+        ---------
+        ends : torch.Tensor
+            Boolean [B, T], True where a chunk may end after the frame; None
+            for chunks of one length.
+        x : torch.Tensor
+            The input [B, T, E].
+
+        Raises
+        ------
+        ValueError
+            If `ends` and `least_chunk` are not given together, or for another
+            shape or type.
+        """
+        if (ends is None) != (self.least_chunk is None):
+            raise ValueError(
+                "least_chunk is set: say where chunks may end, with ends=..."
+                if ends is None
+                else "ends: only with least_chunk (lact_least_chunk) set"
+            )
+        if ends is None:
+            return
+        if ends.shape != x.shape[:2] or ends.dtype != torch.bool:
+            raise ValueError(
+                f"ends must be booleans {list(x.shape[:2])}, not {ends.dtype} "
+                f"{list(ends.shape)}"
+            )
+
+    def push(self, waiting, x, lengths, ends, group, final, window=None):
+        """Adds frames to those that wait and takes out what can be answered.
+
+        Arguments
+        ---------
+        waiting : Waiting
+            Frames [B, P, E]; with `ends`, [B, P, E + 1]: the last channel is
+            1 where a chunk may end.
+        x, lengths : torch.Tensor
+            New frames and their number, as `Waiting.push`.
+        ends : torch.Tensor
+            As `check_ends`.
+        group : int
+            Frames that are answered together, but in `update_apply` order
+            with `ends`: there it is chunk by chunk.
+        final : bool
+            Whether the sequence ends here.
+        window : Window, optional
+            A window for this call.
+
+        Returns
+        -------
+        ready, lengths, waiting
+            As `Waiting.push`.
+        ends : torch.Tensor
+            Of the frames to answer.
+        """
+        if ends is None:
+            return *waiting.push(x, lengths, group, final), None
+
+        def ready(stream, total):
+            """Frames of the chunks that are complete."""
+            stops = chunk_ends(
+                self._at_blocks(stream[..., -1] > 0, window),
+                total,
+                torch.zeros_like(total),
+                self.least_chunk,
+                self.chunk_size,
+            )
+            return F.pad(stops, (1, 0))[:, -1]
+
+        x = torch.cat([x, ends[..., None].to(x.dtype)], -1)
+        late = self.order == "update_apply"
+        x, lengths, waiting = waiting.push(
+            x, lengths, group, final, ready if late else None
+        )
+        return x[..., :-1], lengths, waiting, x[..., -1] > 0
+
+    def _at_blocks(self, ends, window):
+        """In `update_apply` order frames are answered chunk by chunk, and
+        with a block window block by block: an end within a block is one at
+        the end of the block."""
+        block = (window or self.window).block
+        if ends is None or self.order != "update_apply" or block is None:
+            return ends
+        if self.chunk_size % block:
+            raise ValueError(
+                f"blocks of {block} frames do not fit into chunks of at most "
+                f"{self.chunk_size}: in update_apply order use a multiple"
+            )
+        time = ends.shape[1]
+        blocks = F.pad(ends, (0, -time % block)).unflatten(1, (-1, block))
+        last = torch.arange(block, device=ends.device) == block - 1
+        return (blocks.any(2, keepdim=True) & last).flatten(1)[:, :time]
 
     def initial_state(self, batch):
         """State of rows that have seen nothing.
@@ -330,8 +438,7 @@ class LaCT(nn.Module):
         LaCTState
         """
         like = self.in_proj_weight
-        frames = like.new_zeros(batch, 0, self.d_model)
-        heads = frames.view(batch, 0, self.nhead, self.d_model // self.nhead)
+        heads = like.new_zeros(batch, 0, self.nhead, self.d_model // self.nhead)
         fast = None
         if self.fast:
             fast = FastWeightState.start(
@@ -341,10 +448,15 @@ class LaCT(nn.Module):
                 order=self.order,
                 like=self.w0.to(torch.promote_types(like.dtype, torch.float32)),
             ).map(self._by_row)
-        waiting = Waiting.empty(frames)
+        waiting = self.nothing_waits(batch)
         return LaCTState(
             fast, WindowState.empty(heads), waiting, waiting.counts
         )
+
+    def nothing_waits(self, batch):
+        """No input frames, as `push` takes them."""
+        width = self.d_model + (self.least_chunk is not None)
+        return Waiting.empty(self.in_proj_weight.new_zeros(batch, 0, width))
 
     def _by_row(self, tensor):
         return tensor.unflatten(0, (-1, self.fast_heads))
@@ -361,6 +473,7 @@ class LaCT(nn.Module):
         state=None,
         final=True,
         window=None,
+        ends=None,
     ):
         """Self-attention and memory.
 
@@ -384,6 +497,9 @@ class LaCT(nn.Module):
             with `state` alone: without one, a call is a whole sequence.
         window : Window, optional
             A window for this call (dynamic chunk training).
+        ends : torch.Tensor, optional
+            Boolean [B, T], True where a chunk may end after the frame; with
+            `least_chunk`, and only then.
 
         Returns
         -------
@@ -407,10 +523,17 @@ class LaCT(nn.Module):
         lengths = row_lengths(x, mask)
         window = self._check_window(window) if window else self.window
         carried = state
+        self.check_ends(ends, x)
+        x = zero_padding(x, mask)
         if state is not None:
-            x = zero_padding(x, mask)
-            x, lengths, waiting = state.waiting.push(
-                x, lengths, self._group(window), final
+            x, lengths, waiting, ends = self.push(
+                state.waiting,
+                x,
+                lengths,
+                ends,
+                self._group(window),
+                final,
+                window,
             )
             if not final and window.right:
                 raise ValueError(
@@ -418,7 +541,8 @@ class LaCT(nn.Module):
                     "final=True, or a causal or block window"
                 )
             mask = padding_mask(lengths, x.shape[1])
-        x = zero_padding(x, mask)
+            x = x if final else zero_padding(x, mask)
+        ends = self._at_blocks(ends, window)
         projected = F.linear(x, self.in_proj_weight, self.in_proj_bias)
         heads = projected.unflatten(-1, (3, self.nhead, -1)).unbind(2)
         out, near = window_attention(
@@ -429,23 +553,24 @@ class LaCT(nn.Module):
             scale=self.scale,
             dropout=self.dropout if self.training else 0.0,
             rotary=self.rotary,
+            final=final or carried is None,
         )
         out = out.flatten(2)
         memory = None
         if self.fast:
-            read, memory = self._remember(x, projected, mask, carried, final)
+            read, memory = self._remember(
+                x, projected, mask, ends, carried, final
+            )
             out = out + read.to(out.dtype)
         out = zero_padding(self.out_proj(out), mask)
         if carried is None:
             return (out, None) if return_attn_weights else out
-        if final:
-            near = WindowState.empty(heads[1])
         state = LaCTState(memory, near, waiting, lengths)
         return out, None, state
 
-    def _remember(self, x, projected, mask, state, final):
+    def _remember(self, x, projected, mask, ends, state, final):
         """Reads and updates the fast weights; [B, T, E] in and out."""
-        batch, heads = len(x), self.fast_heads
+        heads = self.fast_heads
         core = torch.promote_types(self.w0.dtype, torch.float32)
 
         def split(y):
@@ -459,43 +584,55 @@ class LaCT(nn.Module):
 
         qkv = projected.to(core).unflatten(-1, (3, heads, -1))
         qkv = qkv.permute(2, 0, 3, 1, 4)
-        qk = torch.addcmul(
-            by_head(self.qk_offset), qkv[:2], by_head(self.qk_scale)
-        )
+        qk, v = qkv.split([2, 1])
+        qk = torch.addcmul(by_head(self.qk_offset), qk, by_head(self.qk_scale))
         qk = F.silu(qk).flatten(1, 2)
         q, k = qk / (torch.linalg.vector_norm(qk, dim=-1)[..., None] + 1e-5)
-        v = F.silu(qkv[2]) if self.silu_values else qkv[2]
-        v = v.flatten(0, 1)
-        rates = self._rates(x, core)
-        decay = None
-        if self.momentum_proj is not None:
-            decay = split(torch.sigmoid(self.momentum_proj(x).to(core)))
-        initial = (w.repeat(batch, 1, 1) for w in (self.w0, self.w1, self.w2))
+        v = v.flatten(0, 2)
+        v = F.silu(v) if self.silu_values else v
+        rates, gate, decay = self._rates(x, core)
         # Without a state nobody reads what the causal order learns last.
-        ends = final if state else self.order != "apply_update"
+        learns_tail = final if state else self.order != "apply_update"
         out, memory = fast_weight_scan(
-            *initial,
+            self.w0,
+            self.w1,
+            self.w2,
             q,
             k,
             v,
             *split(rates).split(1, -1),
-            momentum=decay,
+            momentum=decay if decay is None else split(decay),
             mask=mask if mask is None else mask.repeat_interleave(heads, 0),
+            ends=ends if ends is None else ends.repeat_interleave(heads, 0),
+            least_chunk=self.least_chunk or 1,
             state=state and state.fast.map(lambda y: y.flatten(0, 1)),
-            final=ends,
-            step_scale=self.step_scale.repeat(batch),
+            final=learns_tail,
+            step_scale=self.step_scale.repeat(len(x)),
             **self.options,
         )
         # RMS norm and gate are one factor of each frame.
         norm = torch.linalg.vector_norm(out.to(core), dim=-1, keepdim=True)
         size = (norm.square() / out.shape[-1] + 1e-5).rsqrt()
-        size = size * F.silu(split(self.gate_proj(x).to(core)))
+        size = size * F.silu(split(gate))
         out = self._by_row(out * size).transpose(1, 2) * self.fast_norm
         return out.flatten(2), memory.map(self._by_row)
 
     def _rates(self, x, core):
-        """Learning rates of each frame and head [B, T, heads * 3]."""
-        rates = self.lr_proj(x).to(core)
+        """Of each frame: learning rates [B, T, heads * 3], the gate before
+        its activation and the momentum, if any [B, T, heads]."""
+        layers = [self.lr_proj, self.gate_proj, self.momentum_proj]
+        layers = [layer for layer in layers if layer is not None]
+        # Three narrow products cost more than their sum.
+        out = F.linear(
+            x,
+            torch.cat([layer.weight for layer in layers]),
+            torch.cat([layer.bias for layer in layers]),
+        ).to(core)
+        rates, gate, *decay = out.split(
+            [layer.out_features for layer in layers], -1
+        )
+        decay = torch.sigmoid(decay[0]) if decay else None
         if self.base_lr == 0:
-            return torch.zeros_like(rates)
-        return F.softplus(rates + math.log(math.expm1(self.base_lr)))
+            return torch.zeros_like(rates), gate, decay
+        start = math.log(math.expm1(self.base_lr))
+        return F.softplus(rates + start), gate, decay

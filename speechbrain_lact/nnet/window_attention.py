@@ -124,6 +124,7 @@ def window_attention(
     scale=None,
     dropout=0.0,
     rotary=True,
+    final=False,
 ):
     """Attention of each frame to the frames in its window.
 
@@ -144,13 +145,15 @@ def window_attention(
     rotary : bool
         Whether queries and keys turn with their positions; without, the
         scores know no positions.
+    final : bool
+        Whether no query follows.
 
     Returns
     -------
     out : torch.Tensor
         [B, T, H, D]
     state : WindowState
-        What later queries still see.
+        What later queries still see; nothing if `final`.
 
     Example
     -------
@@ -166,8 +169,10 @@ def window_attention(
     cached = state.keys.shape[1]
     window = window.within(cached + time)
     left = window.frames_left
-    keys = torch.cat([state.keys.to(k.dtype), k], 1)
-    values = torch.cat([state.values.to(v.dtype), v], 1)
+    keys, values = k, v
+    if cached:
+        keys = torch.cat([state.keys.to(k.dtype), k], 1)
+        values = torch.cat([state.values.to(v.dtype), v], 1)
     seen = torch.cat(
         [
             length_mask(state.counts, cached).flip(1),
@@ -175,13 +180,13 @@ def window_attention(
         ],
         1,
     )
-    new_state = WindowState(
-        *(
-            _last(x, cached + lengths, left, state.counts + lengths)
-            for x in (keys, values)
-        ),
-        (state.counts + lengths).clamp(max=left),
-    )
+    new_state = WindowState.empty(k)
+    if not final:
+        total = state.counts + lengths
+        new_state = WindowState(
+            *(_last(x, cached + lengths, left, total) for x in (keys, values)),
+            total.clamp(max=left),
+        )
     if time == 0:
         return q, new_state
     if rotary:
@@ -202,10 +207,13 @@ def window_attention(
     keys, values = (_pad(x, *pad) for x in (keys, values))
     seen = F.pad(seen, pad)
     span = before + size + after
-    keys, values = (
-        x.unfold(1, span, size).permute(0, 1, 2, 4, 3).flatten(0, 1)
-        for x in (keys, values)
-    )
+    if blocks == 1:
+        keys, values = (x.transpose(1, 2) for x in (keys, values))
+    else:
+        keys, values = (
+            x.unfold(1, span, size).permute(0, 1, 2, 4, 3).flatten(0, 1)
+            for x in (keys, values)
+        )
     q = _pad(q, 0, over).view(rows * blocks, size, heads, width)
     allowed = seen.unfold(1, span, size).unsqueeze(2)
     places = torch.arange(span, device=q.device) - before
@@ -223,7 +231,7 @@ def window_attention(
         scale=scale,
     )
     out = out.transpose(1, 2).reshape(rows, blocks * size, heads, width)
-    return out[:, :time], new_state
+    return out[:, :time] if over else out, new_state
 
 
 def rotate(x, start):
@@ -262,6 +270,8 @@ def _turns(time, width, start, device, dtype):
 
 def _pad(x, before, after):
     """Zeros before and after in time [B, T, H, D]."""
+    if before == after == 0:
+        return x
     return F.pad(x, (0, 0, 0, 0, before, after))
 
 

@@ -30,6 +30,11 @@ except ImportError:  # Windows: nothing keeps a second process out
 
 logger = get_logger(__name__)
 
+# The encoder of voices that comes with the package.
+DEFAULT_EMBEDDER = str(Path(__file__).parent / "speaker_model")
+# What SpeechBrain's `SpeakerRecognition` takes for its ECAPA-TDNN of VoxCeleb.
+THRESHOLD = 0.25
+
 # Seconds over which loudness is measured; what is quieter than -60 dB of full
 # scale, or 40 dB below the loudest, is silence.
 BLOCK, SILENCE, RANGE = 0.1, 1e-6, 1e-4
@@ -37,6 +42,11 @@ BLOCK, SILENCE, RANGE = 0.1, 1e-6, 1e-4
 LEAST = 0.2
 # Seconds of the parts of a recording that are compared with each other.
 PART = 1.0
+# Seconds of a voice are less alike than its utterances: by about this factor
+# of the similarity.
+SHORT = 0.6
+# Seconds of a recording that a voice is known by.
+MOST = 60.0
 
 SPEAKER_FILE = re.compile(r"[0-9a-f]{64}\.safetensors")
 UNFINISHED_FILE = re.compile(SPEAKER_FILE.pattern + r"\.\d+\.part")
@@ -67,16 +77,16 @@ class SpeakerBank:
         it open.
     asr : LaCTASR
         The model whose states are kept.
-    embedder : EncoderClassifier
+    embedder : EncoderClassifier, optional
         What a voice is recognised by (see `load_embedder`), or any object with
         `encode_batch(wavs, wav_lens)` [B, 1, E] that is a torch module or has
-        an `identity` (str).
-    threshold : float
+        an `identity` (str). Default: the one that comes with the package.
+    threshold : float, optional
         Least cosine similarity of two embeddings of one voice. It depends on
-        the embedder; 0.25 is what SpeechBrain's `SpeakerRecognition` takes for
-        its ECAPA-TDNN of VoxCeleb.
+        the embedder; default: `default_threshold`.
     one_voice : float, optional
-        Least `likeness` of a recording for enrolment; default: `threshold`.
+        Least `likeness` of a recording for enrolment; default: `SHORT` of the
+        threshold.
     least_seconds : float
         Least sound in a recording for enrolment, pauses not counted.
     max_speakers : int
@@ -110,8 +120,8 @@ class SpeakerBank:
         self,
         folder,
         asr,
-        embedder,
-        threshold=0.25,
+        embedder=None,
+        threshold=None,
         one_voice=None,
         least_seconds=1.0,
         max_speakers=1000,
@@ -119,6 +129,9 @@ class SpeakerBank:
     ):
         if max_speakers < 1 or max_embeddings < 1:
             raise ValueError("max_speakers and max_embeddings: at least 1")
+        embedder = load_embedder() if embedder is None else embedder
+        if threshold is None:
+            threshold = default_threshold(embedder)
         rate = getattr(embedder, "audio_normalizer", asr).sample_rate
         if rate != asr.sample_rate:
             raise ValueError(
@@ -126,7 +139,7 @@ class SpeakerBank:
             )
         self.folder, self.asr, self.embedder = Path(folder), asr, embedder
         self.threshold = threshold
-        self.one_voice = threshold if one_voice is None else one_voice
+        self.one_voice = SHORT * threshold if one_voice is None else one_voice
         self.least_seconds = max(least_seconds, LEAST)
         self.max_speakers = max_speakers
         self.max_embeddings = max_embeddings
@@ -300,17 +313,60 @@ class SpeakerBank:
             known = heard.new_zeros(0, len(heard))
         if heard is not None:
             known = torch.cat([known, heard[None]])[-self.max_embeddings :]
-        path, voice = self._path(name), Voice(known[None], state)
-        try:
-            voice.save(str(path), self._config(name))
-        except OSError as error:
-            raise OSError(f"{path}: cannot be written: {error}") from error
-        self._centroids[name], self._table = _centroid(known), None
-        self._use(name)
+        self._write(name, Voice(known[None], state))
         while len(self) > self.max_speakers:
             oldest = next(iter(self._centroids))
             logger.info("%s is forgotten: the bank is full", _told(oldest))
             self.forget(oldest)
+
+    def keep(self, states, wav, segments):
+        """Updates all who speak in a recording. Of new voices those are kept
+        that speak alone for `least_seconds`.
+
+        Arguments
+        ---------
+        states : dict of SessionState
+            What the model has learned of each speaker.
+        wav : torch.Tensor
+            Samples [S] at the model's rate.
+        segments : list of Segment
+            Who speaks when.
+        """
+        for name, state in states.items():
+            alone = [
+                wav[slice(*(round(t * self.asr.sample_rate) for t in part))]
+                for part in _alone(name, segments)
+            ]
+            sound = self._sound(torch.cat([wav[:0], *alone]))
+            if name in self or (
+                len(sound) >= self.least_seconds * self.asr.sample_rate
+            ):
+                sound = sound[: round(MOST * self.asr.sample_rate)]
+                self.update(name, state, sound if len(sound) else None)
+            else:
+                logger.warning(
+                    "%s speaks alone for less than %g s and is not kept",
+                    _told(name),
+                    self.least_seconds,
+                )
+
+    def rename(self, name, new):
+        """Calls a speaker by another name. A process killed in between leaves
+        the speaker under both.
+
+        Arguments
+        ---------
+        name : str
+            A speaker of the bank.
+        new : str
+            A name that nobody in the bank has.
+        """
+        _check_name(new)
+        voice = self._load(name)
+        if new in self:
+            raise ValueError(f"{_told(new)}: is in the bank already")
+        self._write(new, voice)
+        self.forget(name)
 
     def forget(self, name):
         """Removes a speaker: the voice, the state and the name.
@@ -411,6 +467,17 @@ class SpeakerBank:
         config = self._config(name)
         return Voice.load(str(self._path(name)), config, self.asr.device)
 
+    def _write(self, name, voice):
+        """Makes it what the bank has of a speaker."""
+        path = self._path(name)
+        try:
+            voice.save(str(path), self._config(name))
+        except OSError as error:
+            raise OSError(f"{path}: cannot be written: {error}") from error
+        self._centroids[name] = _centroid(voice.embeddings[0])
+        self._table = None
+        self._use(name)
+
     def _use(self, name):
         """Makes a speaker the one used last, also for the next process."""
         self._centroids[name] = self._centroids.pop(name)
@@ -456,23 +523,59 @@ class SpeakerBank:
         return self._embed(samples[None])[0]
 
     def _embed(self, wavs):
-        """Embeddings [B, E] of length 1."""
-        with torch.no_grad():
-            found = self.embedder.encode_batch(wavs, torch.ones(len(wavs)))
-        found = found.flatten(1).float().cpu()
-        if not bool(found.isfinite().all()):
-            raise ValueError("the embedder gave values that are not finite")
-        return F.normalize(found, dim=1)
+        return embed(self.embedder, wavs)
 
 
-def load_embedder(source, **options):
+def embed(embedder, wavs):
+    """Voices of recordings of one length.
+
+    Arguments
+    ---------
+    embedder : EncoderClassifier
+        As of `SpeakerBank`.
+    wavs : torch.Tensor
+        [B, S]
+
+    Returns
+    -------
+    torch.Tensor
+        Embeddings of length 1 [B, E].
+    """
+    with torch.no_grad():
+        found = embedder.encode_batch(wavs, torch.ones(len(wavs)))
+    found = found.flatten(1).float().cpu()
+    if not bool(found.isfinite().all()):
+        raise ValueError("the embedder gave values that are not finite")
+    return F.normalize(found, dim=1)
+
+
+def default_threshold(embedder):
+    """Cosine similarity from which on two voices are one.
+
+    Arguments
+    ---------
+    embedder : EncoderClassifier
+        As of `SpeakerBank`.
+
+    Returns
+    -------
+    float
+        That of the embedder's folder; 0.25, which is SpeechBrain's for its
+        ECAPA-TDNN of VoxCeleb, if it names none.
+    """
+    hparams = getattr(embedder, "hparams", None)
+    return float(getattr(hparams, "threshold", THRESHOLD))
+
+
+def load_embedder(source=DEFAULT_EMBEDDER, **options):
     """An encoder of voices.
 
     Arguments
     ---------
     source : str or Path
         A folder, or a name on the Hugging Face hub such as
-        `speechbrain/spkrec-ecapa-voxceleb`.
+        `speechbrain/spkrec-ecapa-voxceleb`. Default: a small one, trained on
+        MiniSpeech, that comes with the package.
     **options : dict
         Of SpeechBrain's `from_hparams`: `savedir`, `run_opts`.
 
@@ -518,6 +621,21 @@ def sounding(samples, sample_rate):
         return samples
     power = blocks.var(1, correction=0)
     return blocks[power > max(SILENCE, RANGE * float(power.max()))].flatten()
+
+
+def _alone(name, segments):
+    """Start and end of the stretches in which only this one speaks."""
+    found = []
+    for segment in segments:
+        if segment.speaker != name:
+            continue
+        start = segment.start
+        for other in sorted(segments, key=lambda s: s.start):
+            if other.speaker != name and other.end > start:
+                found.append((start, min(other.start, segment.end)))
+                start = max(start, other.end)
+        found.append((start, segment.end))
+    return [(start, end) for start, end in found if start < end]
 
 
 def _centroid(embeddings):

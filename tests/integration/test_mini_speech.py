@@ -6,6 +6,9 @@ Authors
 
 import collections
 import hashlib
+import json
+import multiprocessing
+import re
 import signal
 import subprocess
 import sys
@@ -41,6 +44,9 @@ MINIATURE = dict(
 )
 
 
+EXTRA = "test-channel test-tract test-babble"
+
+
 def digest(folder):
     """Hash of every file's path and bytes."""
     return {
@@ -70,6 +76,33 @@ def corpus(tmp_path_factory):
     folder = tmp_path_factory.mktemp("mini") / "corpus"
     assert mini.prepare_mini_speech(folder, **MINIATURE)
     return folder
+
+
+@pytest.fixture(scope="module")
+def extra(tmp_path_factory):
+    """The miniature with extra splits."""
+    pytest.importorskip("espeakng_loader")
+    folder = tmp_path_factory.mktemp("extra") / "corpus"
+    assert mini.prepare_mini_speech(folder, **MINIATURE, extra_splits=EXTRA)
+    return folder
+
+
+def long_term(wav):
+    """Mean power (dB) in bands of a quarter of an octave, 100 Hz to 8 kHz."""
+    frames = np.lib.stride_tricks.sliding_window_view(wav, 1024)[::256]
+    power = np.square(np.abs(np.fft.rfft(frames * np.hanning(1024)))).mean(0)
+    edges = np.geomspace(100, 8000, 26) * 1024 / 16000
+    bins = np.searchsorted(edges, np.arange(513))
+    bands = [power[bins == band].mean() for band in range(1, 26)]
+    return 10 * np.log10(np.array(bands))
+
+
+def sessions_of(folder, split):
+    """The utterances' samples of each chapter."""
+    return [
+        [wav for _, _, wav in read_chapter(chapter)]
+        for chapter in sorted(folder.glob(f"{split}/*/*"))
+    ]
 
 
 class TestPlan:
@@ -184,6 +217,166 @@ class TestPlan:
             mini.make_plan(**sizes)
 
 
+class TestExtraSplits:
+    """More splits, which change nothing of the others."""
+
+    def test_the_default_plan_is_what_it_was(self, plan):
+        said = [
+            [v.speaker, v.split, v.name, [c.sentences for c in v.chapters]]
+            for v in plan
+        ]
+        text = hashlib.sha256(json.dumps(said).encode()).hexdigest()
+        assert text[:16] == "d0e46f6a72fd25e9"
+
+    def test_the_default_corpus_is_what_it_is(self, corpus, extra):
+        def splits(folder):
+            return {
+                path: content
+                for path, content in digest(folder).items()
+                if path.split("/")[0] in mini.SPLITS
+            }
+
+        assert len(splits(corpus)) == 44
+        assert splits(corpus) == splits(extra)
+
+    def test_alone_or_with_others(self, extra, tmp_path):
+        plan = mini.make_plan(**MINIATURE, extra_splits="test-channel")
+        alone = [voice for voice in plan if voice.split == "test-channel"]
+        mini._make_chapters(alone, tmp_path, 2026)
+        assert digest(tmp_path / "test-channel") == digest(
+            extra / "test-channel"
+        )
+
+    @pytest.mark.parametrize("name", mini.GRAMMARS)
+    def test_grammar(self, plan, name):
+        """Words of its own, all of them trained, none of them elsewhere."""
+        splits = f"train-{name} dev-{name} test-{name}"
+        voices = mini.make_plan(extra_splits=splits)[len(plan) :]
+        texts = mini.read_grammar(name)
+        words, sentences = mini.vocabulary(texts), collections.defaultdict(list)
+        for voice in voices:
+            for chapter in voice.chapters:
+                sentences[voice.split] += chapter.sentences
+                said = " ".join(chapter.sentences).split()
+                assert min(said.count(w) for w in chapter.rare_words) >= 2
+                assert set(said) <= words
+        assert set(" ".join(sentences[f"train-{name}"]).split()) == words
+        assert not set(sentences[f"train-{name}"]) & {
+            *sentences[f"dev-{name}"],
+            *sentences[f"test-{name}"],
+        }
+        assert 100 <= len(words) <= 200
+        own = words - mini.vocabulary()
+        assert len(own) > 0.8 * len(words)
+        default = {
+            word
+            for voice in plan
+            for chapter in voice.chapters
+            for word in " ".join(chapter.sentences).split()
+        }
+        assert not default & own
+        # Else a sentence that is taken would be looked for without end.
+        session = {"name", "name2", "place", "rare", "scene"}
+        for template in texts.templates:
+            slots = set(re.findall(r"{(\w+)}", template))
+            assert slots - session
+            assert "name2" not in slots or "name" in slots
+
+    def test_plan(self, plan):
+        """The same voices and words as in the split it is compared with."""
+        voices = mini.make_plan(extra_splits="train-channel test-hard")
+        assert voices[: len(plan)] == plan
+        pairs = {"train-channel": "train-clean-100", "test-hard": "test-clean"}
+        for split, base in pairs.items():
+            ours = [v for v in voices if v.split == split]
+            bases = [v for v in plan if v.split == base]
+            assert len(ours) == len(bases)
+            for a, b in zip(ours, bases):
+                assert a.name == b.name and a.speaker % 10000 == b.speaker
+                for x, y in zip(a.chapters, b.chapters):
+                    assert x.sentences == y.sentences and not y.sound
+        numbers = [c.number for v in voices for c in v.chapters]
+        assert len(set(numbers)) == len(numbers)
+        shifts = collections.Counter(
+            v.chapters[0].sound["shift"]
+            for v in voices
+            if v.split == "test-hard"
+        )
+        assert len(shifts) == 5 and set(shifts.values()) <= {2, 3}
+
+    def test_unknown_split(self):
+        with pytest.raises(ValueError, match="no test-chanel; allowed: .*-ch"):
+            mini.make_plan(extra_splits="test-chanel test-tract")
+
+    def test_channel_is_of_the_session(self, extra):
+        """Against the same words without it, in the audio's spectra."""
+        curves = []
+        clean = sessions_of(extra, "test-clean")
+        for ours, theirs in zip(sessions_of(extra, "test-channel"), clean):
+            curves.append(
+                [long_term(a) - long_term(b) for a, b in zip(ours, theirs)]
+            )
+        curves = np.array(curves)
+        curves -= curves.mean(2, keepdims=True)
+        means = curves.mean(1)
+        within = np.sqrt(np.mean((curves - means[:, None]) ** 2))
+        between = np.sqrt(np.mean((means[0] - means[1]) ** 2))
+        assert within < 2 and between > 6
+        assert np.ptp(means, axis=1).min() > 12
+
+    def test_vocal_tract_is_of_the_voice(self, extra):
+        """How far the spectra are moved along the frequencies."""
+        factors = np.linspace(0.8, 1.25, 91)
+        rows = (extra / "CHAPTERS.TXT").read_text().splitlines()
+        drawn = [
+            float(re.search(r"tract=([\d.]+)", row)[1])
+            for row in rows
+            if "test-tract" in row
+        ]
+        clean = sessions_of(extra, "test-clean")
+        assert len(set(drawn)) == 2
+        for ours, theirs, tract in zip(
+            sessions_of(extra, "test-tract"), clean, drawn
+        ):
+            ours, theirs = np.concatenate(ours), np.concatenate(theirs)
+            hz = np.geomspace(300, 5000, 200)
+
+            def curve(wav, factor):
+                spectrum = np.square(np.abs(np.fft.rfft(wav[:48000], 48000)))
+                smooth = np.convolve(spectrum, np.ones(600), "same")
+                return np.log(smooth[(hz * factor * 3).astype(int)])
+
+            fits = [
+                np.corrcoef(curve(ours, f), curve(theirs, 1))[0, 1]
+                for f in factors
+            ]
+            assert abs(factors[np.argmax(fits)] - tract) < 0.05
+
+    def test_vowels_are_those_of_other_words(self):
+        """A shifted "pen" sounds as "pin" does, not as "pen"."""
+        pytest.importorskip("espeakng_loader")
+        (voice, *_) = mini.make_plan(train_voices=1, test_voices=1)
+        synthesizer = mini.Synthesizer()
+        synthesizer.set_voice(voice)
+
+        def spectrum(word, shift):
+            said = mini.shift_vowels(synthesizer.phonemes(word), shift)
+            wav = synthesizer.say(f"[[{said}]].")
+            return long_term(wav)
+
+        shifted = spectrum("pen", "raised")
+        assert np.std(shifted - spectrum("pin", "none")) < 0.3 * np.std(
+            shifted - spectrum("pen", "none")
+        )
+
+    def test_babble_in_every_session(self, extra):
+        for ours, clean in zip(
+            sessions_of(extra, "test-babble"), sessions_of(extra, "test-clean")
+        ):
+            for wav, without in zip(ours, clean):
+                assert wav[:800].std() > 5 * without[:800].std()
+
+
 class TestMiniSpeech:
     """The sound, and what is on the disk."""
 
@@ -265,7 +458,9 @@ class TestMiniSpeech:
         }
 
     def test_not_made_twice(self, corpus, monkeypatch):
-        monkeypatch.setattr(mini, "_say_all", None)  # to be made is to fail
+        monkeypatch.setattr(
+            mini, "_make_chapters", None
+        )  # to be made is to fail
         before = digest(corpus)
         assert not mini.prepare_mini_speech(corpus, **MINIATURE)
         assert digest(corpus) == before
@@ -299,6 +494,24 @@ class TestMiniSpeech:
         assert mini.prepare_mini_speech(folder, **MINIATURE)
         assert not leftovers(folder)
         assert len(list(folder.glob("*/*/*/*.flac"))) == 33
+
+    @pytest.mark.parametrize("index", [0, 1])
+    def test_a_process_dies(self, tmp_path, monkeypatch, index):
+        """The other does not wait for it for ever."""
+        pytest.importorskip("espeakng_loader")
+        follow = mini._follow
+
+        def kill_one(*arguments):
+            workers = multiprocessing.active_children()
+            assert len(workers) == 2
+            workers[index].kill()
+            return follow(*arguments)
+
+        monkeypatch.setattr(mini, "_follow", kill_one)
+        with pytest.raises(RuntimeError, match="ended after . of 14 chapters"):
+            mini.prepare_mini_speech(tmp_path / "corpus", **MINIATURE)
+        assert not list(tmp_path.iterdir())
+        assert not multiprocessing.active_children()
 
     def test_failing_voice(self, tmp_path, monkeypatch):
         pytest.importorskip("espeakng_loader")

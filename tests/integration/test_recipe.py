@@ -98,8 +98,8 @@ def weights(folder):
 @pytest.mark.parametrize(
     "row", ROWS, ids=[Path(r["Hparam_file"]).stem for r in ROWS]
 )
-def test_recipe_rows_run(row, corpus, tmp_path, tiny_host):
-    flags = row["test_debug_flags"]
+def test_recipe_rows_run(row, corpus, tmp_path, tiny_host, tiny_ecapa):
+    flags = row["test_debug_flags"].replace("TINY_ECAPA", tiny_ecapa)
     if "TINY_WAV2VEC2" in flags:
         flags = flags.replace("TINY_WAV2VEC2", tiny_host("wav2vec2"))
     flags = flags.split()

@@ -125,10 +125,12 @@ class LaCTEncoderStreamingContext:
 class _LaCTLayer:
     """What the three layers share: the mixer with its state."""
 
-    def _mix(self, mixer, x, mask, state, final, window):
+    def _mix(self, mixer, x, mask, state, final, window, ends):
         padding = None if mask is None else ~mask
         if state is None:
-            out, _ = mixer(x, x, x, key_padding_mask=padding, window=window)
+            out, _ = mixer(
+                x, x, x, key_padding_mask=padding, window=window, ends=ends
+            )
             return out, None
         out, _, new = mixer(
             x,
@@ -138,6 +140,7 @@ class _LaCTLayer:
             state=state.mixer,
             final=final,
             window=window,
+            ends=ends,
         )
         if out.shape[1] != x.shape[1]:
             raise ValueError(
@@ -205,12 +208,15 @@ class LaCTTransformerLayer(_LaCTLayer, TransformerEncoderLayer):
         state=None,
         final=True,
         window=None,
+        ends=None,
     ):
         """As SpeechBrain's layer, with a state; see `LaCT.forward`."""
         mask = None if src_key_padding_mask is None else ~src_key_padding_mask
         src = zero_padding(src, mask)
         x = self.norm1(src) if self.normalize_before else src
-        out, mixer = self._mix(self.self_att, x, mask, state, final, window)
+        out, mixer = self._mix(
+            self.self_att, x, mask, state, final, window, ends
+        )
         src = src + self.dropout1(out)
         if not self.normalize_before:
             src = self.norm1(src)
@@ -280,6 +286,7 @@ class LaCTConformerLayer(_LaCTLayer, ConformerEncoderLayer):
         state=None,
         final=True,
         window=None,
+        ends=None,
     ):
         """As SpeechBrain's layer, with a state; see `LaCT.forward`."""
         mask = None if src_key_padding_mask is None else ~src_key_padding_mask
@@ -287,7 +294,9 @@ class LaCTConformerLayer(_LaCTLayer, ConformerEncoderLayer):
         x = x + 0.5 * self.ffn_module1(x)
         skip = x
         x = self.norm1(x)
-        x, mixer = self._mix(self.mha_layer, x, mask, state, final, window)
+        x, mixer = self._mix(
+            self.mha_layer, x, mask, state, final, window, ends
+        )
         x = x + skip
         out, tail = self._convolve(
             x, mask, dynchunktrain_config, state and state.conv, final
@@ -339,8 +348,7 @@ class LaCTConformerLayer(_LaCTLayer, ConformerEncoderLayer):
         future = 0 if module.causal else past
         # Channels before time from here on, as convolutions want it.
         out = module.bottleneck(module.layer_norm(x).transpose(1, 2))
-        if mask is not None:
-            out = out.masked_fill(~mask[:, None], 0)
+        out = zero_padding(out.transpose(1, 2), mask).transpose(1, 2)
         if tail is None:
             tail = x.new_zeros(len(x), past, out.shape[1])
         frames = torch.cat([tail.transpose(1, 2).to(out.dtype), out], 2)
@@ -417,6 +425,7 @@ class LaCTBranchformerLayer(_LaCTLayer, BranchformerEncoderLayer):
         state=None,
         final=True,
         window=None,
+        ends=None,
     ):
         """As SpeechBrain's layer, with a state; see `LaCT.forward`."""
         if not final:
@@ -427,7 +436,7 @@ class LaCTBranchformerLayer(_LaCTLayer, BranchformerEncoderLayer):
         mask = None if src_key_padding_mask is None else ~src_key_padding_mask
         x = zero_padding(x, mask)
         near, mixer = self._mix(
-            self.mha_layer, self.norm_mhsa(x), mask, state, final, window
+            self.mha_layer, self.norm_mhsa(x), mask, state, final, window, ends
         )
         local = self._convolve(self.norm_conv(x), mask)
         both = torch.cat([self.dropout(near), self.dropout(local)], -1)
@@ -524,10 +533,7 @@ class _LaCTEncoder:
         -------
         LaCTEncoderState
         """
-        mixer = self.layers[0].mixer
-        waiting = Waiting.empty(
-            mixer.in_proj_weight.new_zeros(batch, 0, mixer.d_model)
-        )
+        waiting = self.layers[0].mixer.nothing_waits(batch)
         return LaCTEncoderState(
             [layer.initial_state(batch) for layer in self.layers],
             waiting,
@@ -544,6 +550,7 @@ class _LaCTEncoder:
         dynchunktrain_config=None,
         state=None,
         final=True,
+        ends=None,
     ):
         """As SpeechBrain's encoder, with a state.
 
@@ -563,6 +570,9 @@ class _LaCTEncoder:
             Where to go on.
         final : bool
             Whether the sequence ends with this input; with `state` alone.
+        ends : torch.Tensor, optional
+            Boolean [B, T], True where a chunk of the memory may end after the
+            frame; with `least_chunk`, and only then.
 
         Returns
         -------
@@ -582,8 +592,16 @@ class _LaCTEncoder:
             dynchunktrain_config, x.shape[1], state is None or final
         )
         if state is not None:
-            x, lengths, waiting = state.waiting.push(
-                x, row_lengths(x, mask), math.lcm(group, self.group), final
+            mixer = self.layers[0].mixer
+            mixer.check_ends(ends, x)
+            x, lengths, waiting, ends = mixer.push(
+                state.waiting,
+                x,
+                row_lengths(x, mask),
+                ends,
+                math.lcm(group, self.group),
+                final,
+                options.get("window"),
             )
             mask = padding_mask(lengths, x.shape[1])
         padding = None if mask is None else ~mask
@@ -598,6 +616,7 @@ class _LaCTEncoder:
                     src_key_padding_mask=padding,
                     state=inner,
                     final=final,
+                    ends=ends,
                     **options,
                 )
                 inner = inner[0] if inner else None

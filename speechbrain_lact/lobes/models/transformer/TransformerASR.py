@@ -80,6 +80,10 @@ class TransformerASR(parent.TransformerASR):
         Arguments of `speechbrain_lact.nnet.lact.LaCT`, with its defaults.
     lact_heads : int, optional
         Its `fast_heads`.
+    lact_least_chunk : int, optional
+        Its `least_chunk`: every call then says where chunks may end, at
+        silences, words or phones (`speechbrain_lact.processing.boundaries`).
+        A chunk has this many frames at least and `lact_chunk_size` at most.
     lact_order : str, optional
         Its `order` (default: `apply_update` if causal, else `update_apply`).
     lact_host : str, optional
@@ -138,6 +142,7 @@ class TransformerASR(parent.TransformerASR):
         lact_silu_values=None,
         lact_checkpoint=None,
         lact_fast=None,
+        lact_least_chunk=None,
         lact_host=None,
         lact_decoder_chunk_size=None,
         **kwargs,
@@ -199,7 +204,7 @@ class TransformerASR(parent.TransformerASR):
                 **{to: options[name] for name, to in _TAKES[kind].items()},
             )
         if own_decoder:
-            for name in ("window", "block_window", "order"):
+            for name in ("window", "block_window", "order", "least_chunk"):
                 lact.pop(name, None)
             self.decoder = LaCTTransformerDecoder(
                 decoder_layers,
@@ -273,6 +278,7 @@ class TransformerASR(parent.TransformerASR):
         dynchunktrain_config=None,
         state=None,
         final=True,
+        ends=None,
     ):
         """Encoder forward pass.
 
@@ -290,6 +296,9 @@ class TransformerASR(parent.TransformerASR):
             Where to go on.
         final : bool
             Whether the sequence ends with this input; with `state` alone.
+        ends : torch.Tensor, optional
+            Boolean [B, T], True where a chunk of the memory may end after the
+            frame; with `lact_least_chunk`, and only then.
 
         Returns
         -------
@@ -303,7 +312,7 @@ class TransformerASR(parent.TransformerASR):
         if not self.has_lact:
             return super().encode(src, wav_len, pad_idx, dynchunktrain_config)
         out, _, *rest = self._encode(
-            src, wav_len, dynchunktrain_config, state, final
+            src, wav_len, dynchunktrain_config, state, final, ends
         )
         return (out, *rest) if rest else out
 
@@ -316,6 +325,7 @@ class TransformerASR(parent.TransformerASR):
         state=None,
         final=True,
         dynchunktrain_config=None,
+        ends=None,
     ):
         """Encoder and, if there are targets, decoder.
 
@@ -335,6 +345,8 @@ class TransformerASR(parent.TransformerASR):
             Whether the sequence ends with this input; with `state` alone.
         dynchunktrain_config : DynChunkTrainConfig, optional
             Dynamic chunks.
+        ends : torch.Tensor, optional
+            As `encode`.
 
         Returns
         -------
@@ -352,7 +364,9 @@ class TransformerASR(parent.TransformerASR):
                 )
             config = dynchunktrain_config
             return self.encode(src, wav_len, pad_idx, config), None
-        outputs = self._encode(src, wav_len, dynchunktrain_config, state, final)
+        outputs = self._encode(
+            src, wav_len, dynchunktrain_config, state, final, ends
+        )
         if tgt is None:
             return outputs
         encoded, _, *rest = outputs
@@ -525,7 +539,7 @@ class TransformerASR(parent.TransformerASR):
             dynchunktrain_config, encoder_kwargs
         )
 
-    def _encode(self, src, wav_len, dynchunktrain_config, state, final):
+    def _encode(self, src, wav_len, dynchunktrain_config, state, final, ends):
         if src.ndim == 4:
             src = src.flatten(2)
         mask = None
@@ -540,6 +554,7 @@ class TransformerASR(parent.TransformerASR):
             dynchunktrain_config=dynchunktrain_config,
             state=state,
             final=final,
+            ends=ends,
         )
 
     def _positions(self, src, final):

@@ -1,0 +1,273 @@
+#!/usr/bin/env python3
+"""How well voices are told apart, and who said what.
+
+- Pairs of windows and of whole utterances: cosine similarity of one voice (in
+  two sessions, where it has more than one) and of two.
+- Recordings of one voice and of two, for enrolment: how alike their parts are.
+- Conversations of 2 to 4 voices: diarization error rate, with and without the
+  number of speakers, and online; word error rate of what each speaker says,
+  with the segments found and with the true ones; names in a second recording.
+
+> python benchmarks/diarization.py data/MiniSpeech/test-clean [--conversations 18]
+
+Authors
+* speechbrain_lact contributors 2026
+"""
+
+import argparse
+import itertools
+import json
+import random
+import sys
+import tempfile
+from pathlib import Path
+
+import soundfile
+import torch
+
+from speechbrain.utils.metric_stats import EER, ErrorRateStats
+from speechbrain_lact.inference.ASR import MODEL_IN_THE_BOX, LaCTASR
+from speechbrain_lact.processing.diarization import (
+    Diarizer,
+    OnlineDiarizer,
+    error_rate,
+)
+from speechbrain_lact.processing.speaker_states import (
+    SpeakerBank,
+    embed,
+    load_embedder,
+)
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent))
+from recipes.MiniSpeech.conversations import (  # noqa: E402
+    SAMPLE_RATE,
+    make_conversation,
+    read_voices,
+    trim,
+)
+
+# Windows that are compared; none: whole utterances [s].
+WINDOWS = (0.5, 1.0, 1.5, 2.0, None)
+OVERLAPS = (0.0, 0.2, 0.4)
+SECONDS = 40.0
+
+
+def quantiles(values):
+    """5, 50 and 95 %."""
+    shares = torch.tensor([0.05, 0.5, 0.95], dtype=values.dtype)
+    return [round(v, 3) for v in values.quantile(shares).tolist()]
+
+
+def similarities(voices, embedder, threshold, seed=0):
+    """Cosines of pairs of windows, one window an utterance."""
+    draw, rows = random.Random(seed), []
+    for window in WINDOWS:
+        found, who, where = [], [], []
+        for name, chapters in voices.items():
+            for number, chapter in enumerate(chapters):
+                for path, _ in chapter:
+                    wav = trim(soundfile.read(path, dtype="float32")[0])
+                    size = len(wav) if window is None else window * SAMPLE_RATE
+                    if len(wav) < size:
+                        continue
+                    first = draw.randint(0, len(wav) - int(size))
+                    part = torch.from_numpy(wav[first : first + int(size)])
+                    found.append(embed(embedder, part[None])[0])
+                    who.append(name)
+                    where.append(number)
+        if len(found) < 2:
+            continue
+        found = torch.stack(found)
+        numbers = {name: i for i, name in enumerate(voices)}
+        who = torch.tensor([numbers[name] for name in who])
+        where = torch.tensor(where)
+        above = torch.ones(len(found), len(found)).triu(1).bool()
+        same = (who[:, None] == who) & above
+        apart = same & (where[:, None] != where)
+        alike = found @ found.T
+        one = alike[apart if apart.any() else same]
+        two = alike[(who[:, None] != who) & above]
+        rate, equal = EER(one, two)
+        rows.append(
+            {
+                "window": window or "utterance",
+                "same": quantiles(one[:1_000_000]),
+                "different": quantiles(two[:1_000_000]),
+                "EER": round(100 * rate, 2),
+                "at": round(equal, 3),
+                "same below threshold": round(
+                    100 * float((one < threshold).float().mean()), 2
+                ),
+                "different above": round(
+                    100 * float((two >= threshold).float().mean()), 2
+                ),
+            }
+        )
+    return rows
+
+
+def likenesses(voices, bank):
+    """Of recordings of one voice, and of two."""
+    read = {
+        name: [
+            torch.from_numpy(trim(soundfile.read(path, dtype="float32")[0]))
+            for path, _ in chapters[0]
+        ]
+        for name, chapters in voices.items()
+    }
+    one = [bank.likeness(wav) for wavs in read.values() for wav in wavs]
+    long = [bank.likeness(torch.cat(wavs[:6])) for wavs in read.values()]
+    two = [
+        bank.likeness(torch.cat([*read[a][:2], *read[b][:2]]))
+        for a, b in itertools.combinations(read, 2)
+    ]
+    return {
+        "an utterance": quantiles(torch.tensor(one)),
+        "six utterances": quantiles(torch.tensor(long)),
+        "two voices, two utterances each": quantiles(torch.tensor(two)),
+    }
+
+
+def words(turns):
+    """All that each says."""
+    said = {}
+    for turn in turns:
+        said.setdefault(turn.speaker, []).extend(turn.text.split())
+    return said
+
+
+class Errors:
+    """Sums over conversations of diarization and word errors."""
+
+    def __init__(self):
+        self.sums, self.right, self.count = {}, 0, 0
+        self.words = ErrorRateStats()
+
+    def add(self, truth, found, said=None, texts=()):
+        """One conversation."""
+        rates = error_rate(truth, found)
+        for key in ("miss", "false_alarm", "confusion", "ref_length"):
+            self.sums[key] = self.sums.get(key, 0.0) + rates[key]
+        speakers = [{s.speaker for s in part} for part in (truth, found)]
+        self.right += len(speakers[0]) == len(speakers[1])
+        self.count += 1
+        if said is None:
+            return
+        wanted = {}
+        for segment, text in zip(truth, texts):
+            wanted.setdefault(segment.speaker, []).extend(text.split())
+        who = rates["speaker_mapping"]
+        for name, spoken in wanted.items():
+            heard = said.get(who.get(name), [])
+            self.words.append([f"{self.count}-{name}"], [heard], [spoken])
+
+    def row(self):
+        """Rates in percent of the speech there is."""
+        total = self.sums.pop("ref_length")
+        row = {k: round(100 * v / total, 1) for k, v in self.sums.items()}
+        row["DER"] = round(sum(100 * v / total for v in self.sums.values()), 1)
+        row["number right"] = f"{self.right} of {self.count}"
+        if self.words.scores:
+            row["WER"] = round(self.words.summarize("error_rate"), 1)
+        return row
+
+
+def converse(voices, asr, embedder, count):
+    """Errors of conversations, by overlap and way."""
+    diarizer, results = Diarizer(embedder), {}
+    for overlap, i in itertools.product(OVERLAPS, range(count)):
+        number = 2 + i % 3
+        names = random.Random(i).sample(sorted(voices), number)
+        chosen = {name: voices[name] for name in names}
+        wav, truth, texts = make_conversation(chosen, SECONDS, overlap, i)
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "wav.wav"
+            soundfile.write(path, wav, SAMPLE_RATE, subtype="FLOAT")
+            online = OnlineDiarizer(diarizer)
+            wav = asr.load_audio(path).cpu()
+            ways = {
+                "true segments": truth,
+                "number known": diarizer.diarize(path, number),
+                "number unknown": diarizer.diarize(path),
+                "online": online.feed(wav) + online.finish(),
+            }
+            for way, found in ways.items():
+                said = None
+                if way != "online":
+                    turns = asr.transcribe_speakers(path, segments=found)
+                    said = words(turns)
+                errors = results.setdefault((overlap, way), Errors())
+                errors.add(truth, found, said, texts)
+    return [
+        {"overlap": overlap, "segments": way, **errors.row()}
+        for (overlap, way), errors in results.items()
+    ]
+
+
+def meet_again(voices, asr, embedder, count):
+    """Speakers of a second recording who get the names of the first."""
+    right = total = new = 0
+    for i in range(count):
+        number = 2 + i % 3
+        names = random.Random(i).sample(sorted(voices), number)
+        chosen = {name: voices[name] for name in names}
+        called = []
+        with tempfile.TemporaryDirectory() as folder:
+            with SpeakerBank(folder, asr, embedder) as bank:
+                for chapter in (0, 1):
+                    wav, truth, _ = make_conversation(
+                        chosen, SECONDS, 0.0, i, chapter
+                    )
+                    wav = torch.from_numpy(wav)
+                    found = Diarizer(bank=bank).diarize(wav, number)
+                    who = error_rate(truth, found)["speaker_mapping"]
+                    called.append(who)
+                    states = dict.fromkeys(who.values(), asr.initial_state())
+                    bank.keep(states, wav, found)
+        for name in names:
+            right += called[0].get(name) == called[1].get(name)
+            new += called[1].get(name) not in called[0].values()
+            total += 1
+    return {"speakers": total, "same name": right, "taken for new": new}
+
+
+def main(arguments):
+    """Measures, prints, and writes what was found."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("data", type=Path, help="a split of LibriSpeech's kind")
+    parser.add_argument("--conversations", type=int, default=9)
+    parser.add_argument("--embedder", help="default: the one in the package")
+    parser.add_argument("--threshold", type=float)
+    parser.add_argument("--only-pairs", action="store_true")
+    parser.add_argument("--out", type=Path, help="JSON file to write")
+    given = parser.parse_args(arguments)
+    voices = read_voices(given.data)
+    embedder = load_embedder(*filter(None, [given.embedder]))
+    asr = LaCTASR.from_hparams(MODEL_IN_THE_BOX, savedir=None)
+    with tempfile.TemporaryDirectory() as folder:
+        with SpeakerBank(folder, asr, embedder, given.threshold) as bank:
+            results = {
+                "voices": len(voices),
+                "threshold": bank.threshold,
+                "one_voice": bank.one_voice,
+                "pairs": similarities(voices, embedder, bank.threshold),
+                "parts": likenesses(voices, bank),
+            }
+    if not given.only_pairs:
+        results["conversations"] = converse(
+            voices, asr, embedder, given.conversations
+        )
+        if all(len(chapters) > 1 for chapters in voices.values()):
+            results["second recording"] = meet_again(
+                voices, asr, embedder, given.conversations
+            )
+    for key, value in results.items():
+        for row in value if isinstance(value, list) else [value]:
+            print(f"{key}: {row}")
+    if given.out is not None:
+        given.out.write_text(json.dumps(results, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
