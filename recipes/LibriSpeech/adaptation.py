@@ -731,7 +731,7 @@ class Runner:
         """
         wave = Condition(task.condition, utterances).wave
         model, batch_size = task.model, self.given.batch_size
-        result = {"settings": task.settings, "folder": model.folder}
+        result = {"settings": task.settings}
         if task.system in MEMORY:
             names = None
             if task.system == "detected":
@@ -1205,7 +1205,8 @@ def write_report(report, given, bad):
         "settings": {
             **vars(given),
             "models": {
-                n: [m.folder for m in s] for n, s in runner.models.items()
+                name: [os.path.relpath(model.folder) for model in seeds]
+                for name, seeds in runner.models.items()
             },
             "scored": [FIRST, LAST],
             "tuning_steps": TUNING_STEPS,
@@ -1318,6 +1319,14 @@ def markdown_report(content):
                 for row in content["costs"]
             ]
         ),
+    ]
+    parts += [
+        f"H6, its first half: learning of {row['system']} costs "
+        f"{_cost(row['learning'])} s per s of audio; below {MOST_COST} "
+        f"{_yes(row['learning'] < MOST_COST)}."
+        for row in content["costs"]
+        if row["system"] in content["settings"]["models"]
+        and row["learning"] is not None
     ]
     if content["slices"]:
         parts += ["WER of some speakers.", *_slice_tables(content["slices"])]
@@ -1527,7 +1536,7 @@ def parse(arguments):
         help="fine-tune on so many utterances",
     )
     add("--fine_tune_lr", type=float, default=1e-4, help=" ")
-    add("--suta_lr", type=float, default=2e-5, help=" ")
+    add("--suta_lr", type=float, default=1e-3, help=" ")
     add("--batch_size", type=int, default=24, help="sessions at a time")
     add("--device", default="cpu", help=" ")
     return parser.parse_args(arguments)
