@@ -27,7 +27,11 @@ from recipes.FSDD.fsdd_prepare import (
     prepare_fsdd,
 )
 from recipes.MiniSpeech import mini_speech_prepare as mini
-from recipes.MiniSpeech.mini_speech_conversations import make_conversations
+from recipes.MiniSpeech.mini_speech_conversations import (
+    Utterance,
+    make_conversations,
+    place,
+)
 from speechbrain_lact.dataio.librispeech_layout import (
     build_folder,
     read_chapter,
@@ -441,6 +445,19 @@ class TestConversations:
             folder = tmp_path / str(seed)
             make_conversations(corpus, folder, **CONVERSATIONS, seed=seed)
             assert (digest(folder) == digest(conversations)) == same
+
+    def test_never_three_at_once(self):
+        """A short utterance within a long one, then another long one."""
+        order = [
+            Utterance(speaker, "", "", np.ones(16000 * seconds))
+            for speaker, seconds in zip("abcabc", (10, 1, 10, 1, 10, 1))
+        ]
+        share = place(order, 0.3, np.random.default_rng(0))
+        voices = np.zeros(order[-1].end + 16000 * 10, int)
+        for utterance in order:
+            voices[utterance.start : utterance.end] += 1
+        assert voices.max() == 2
+        assert (voices == 2).sum() / (voices > 0).sum() == pytest.approx(share)
 
     def test_no_overlap(self, corpus, tmp_path):
         sizes = {**CONVERSATIONS, "overlap": 0.0}
