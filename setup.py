@@ -28,8 +28,10 @@ setup(
         "License :: OSI Approved :: Apache Software License",
     ],
     packages=find_packages(include=["speechbrain_lact", "speechbrain_lact.*"]),
-    # The model in the box: what the command line takes unless told otherwise.
-    package_data={"speechbrain_lact": ["inference/model/*"]},
+    # In the box: what the command line takes unless told otherwise.
+    package_data={
+        "speechbrain_lact": ["inference/model/*", "processing/speaker_model/*"]
+    },
     entry_points={
         "console_scripts": ["speechbrain-lact=speechbrain_lact.cli:main"]
     },
@@ -45,6 +47,8 @@ setup(
         "numpy",
         "ruamel.yaml",
         "safetensors",
+        # SpeechBrain's spectral clustering: who speaks when.
+        "scikit-learn",
         "scipy",
         "sentencepiece",
         "soundfile",
@@ -55,7 +59,7 @@ setup(
     ],
     extras_require={
         "demo": ["espeakng-loader"],
-        "metrics": ["pesq", "pystoi"],
+        "metrics": ["pesq", "pystoi", "simpleder"],
         "gpu": ["flash-linear-attention"],
         # speechbrain 1.1.2 calls what transformers 6 removes.
         "pretrained": ["transformers>=5,<6"],
@@ -66,6 +70,7 @@ setup(
             "pytest",
             "pytest-xdist",
             "ruff==0.12.4",
+            "simpleder",
             "transformers>=5,<6",
             "yamllint==1.35.1",
         ],

@@ -21,7 +21,6 @@ import torch.nn.functional as F
 from speechbrain.inference.VAD import VAD
 from speechbrain_lact.dataio.audio import AudioFile
 from speechbrain_lact.processing.speaker_states import (
-    SHORT,
     default_threshold,
     embed,
     load_embedder,
@@ -348,7 +347,7 @@ class OnlineDiarizer:
     def __init__(self, diarizer=None):
         self.diarizer = diarizer or Diarizer()
         self.speakers = OnlineClusters(
-            SHORT * self.diarizer.threshold, self.diarizer.bank
+            self.diarizer.threshold, self.diarizer.bank
         )
         self._wav = torch.zeros(0)
         # Seconds: begin of what is kept, end of what is given to speakers.
@@ -462,7 +461,7 @@ class OnlineClusters:
             for name, total in self.sums.items()
         }
         if self.bank is not None:
-            known, likeness = self.bank.nearest(voice, self.threshold)
+            known, likeness = self.bank.nearest(voice)
             if known is not None:
                 alike[known] = max(likeness, alike.get(known, -1.0))
         nearest = max(alike, key=alike.get, default=None)

@@ -42,8 +42,8 @@ BLOCK, SILENCE, RANGE = 0.1, 1e-6, 1e-4
 LEAST = 0.2
 # Seconds of the parts of a recording that are compared with each other.
 PART = 1.0
-# A second or two of a voice are less like it than a whole utterance: by about
-# this factor of the similarity.
+# Seconds of a voice are less alike than its utterances: by about this factor
+# of the similarity.
 SHORT = 0.6
 # Seconds of a recording that a voice is known by.
 MOST = 60.0
@@ -243,15 +243,13 @@ class SpeakerBank:
         embedding = self._voice(self._samples(wav))
         return (None, -1.0) if embedding is None else self.nearest(embedding)
 
-    def nearest(self, embedding, threshold=None):
+    def nearest(self, embedding):
         """As `recognise`, for an embedding.
 
         Arguments
         ---------
         embedding : torch.Tensor
             [E]
-        threshold : float, optional
-            In place of the bank's.
 
         Returns
         -------
@@ -266,9 +264,7 @@ class SpeakerBank:
         names, centroids = self._table
         embedding = F.normalize(embedding.float().cpu(), dim=0)
         similarity, row = (centroids @ embedding).max(0)
-        if threshold is None:
-            threshold = self.threshold
-        known = float(similarity) >= threshold
+        known = float(similarity) >= self.threshold
         return names[row] if known else None, float(similarity)
 
     def state(self, name):

@@ -431,6 +431,21 @@ def test_other_sizes_than_the_greatest():
     law.close([out], [other])
 
 
+def test_a_step_has_its_share_of_the_greatest_chunk():
+    """Three frames of at most six: half the step of a full chunk of three."""
+    x = torch.randn(1, 3, 4, dtype=torch.float64)
+    weights = [torch.randn(1, 4, 4, dtype=torch.float64) for _ in range(3)]
+    rates = [torch.full((1, 3, 1), 0.1, dtype=torch.float64)] * 3
+    ends, moves = torch.tensor([[False, False, True]]), []
+    for options in ({"chunk_size": 3}, {"chunk_size": 6, "ends": ends}):
+        _, state = fast_weight_scan(
+            *weights, x, x, x, *rates, weight_norm="none", **options
+        )
+        assert state.steps.tolist() == [1]
+        moves.append(state.w0 - weights[0])
+    law.close([2 * moves[1]], [moves[0]])
+
+
 def transformer(**options):
     """A small model."""
     torch.manual_seed(0)
