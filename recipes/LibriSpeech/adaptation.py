@@ -63,6 +63,7 @@ from speechbrain_lact.inference.ASR import (
 from speechbrain_lact.inference.export import PipelineState
 from speechbrain_lact.nnet.lact import LaCT
 from speechbrain_lact.processing.speaker_states import (
+    DEFAULT_EMBEDDER,
     SpeakerBank,
     load_embedder,
 )
@@ -78,7 +79,6 @@ MEMORY = ("carried", "reset", "oracle", "detected", "other", "frozen")
 PLAIN, SUTA, TUNED = "as it is", "SUTA", "fine-tuned"
 SYSTEMS = (*MEMORY, PLAIN, SUTA, TUNED)
 POOLED = "noise"
-EMBEDDER_IN_THE_BOX = Path(MODEL_IN_THE_BOX).with_name("embedder")
 
 TUNING_STEPS = 10
 COST_UTTERANCES, COST_REPEATS = 24, 3
@@ -635,7 +635,7 @@ class Runner:
         self.skipped, self.folder = {}, Path(given.output_folder)
         self.clean = next(iter(sets))
         embedder = given.embedder or (
-            EMBEDDER_IN_THE_BOX if EMBEDDER_IN_THE_BOX.is_dir() else None
+            DEFAULT_EMBEDDER if Path(DEFAULT_EMBEDDER).is_dir() else None
         )
         self.embedder = self.voices = None
         if embedder and any(m[0].mixers for m in models.values()):

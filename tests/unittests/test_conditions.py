@@ -6,14 +6,15 @@ Authors
 
 import math
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 import torch
-from test_statistics import __file__ as here
 
-sys.path.append(here.split("tests")[0] + "recipes/LibriSpeech")
+ROOT = Path(__file__).parents[2]
+sys.path.append(str(ROOT / "recipes" / "LibriSpeech"))
 from conditions import CONDITIONS, NOISE, Condition, Utterance  # noqa: E402
 
 RATE = 16000
