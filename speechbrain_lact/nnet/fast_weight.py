@@ -30,7 +30,6 @@ from speechbrain_lact.nnet.fast_optim import OPTIMIZERS, adam, clip_norm, polar
 from speechbrain_lact.nnet.state import (
     State,
     buffer,
-    length_mask,
     padding_mask,
     slide,
     splice,
@@ -655,6 +654,8 @@ class _Learner:
 
 def _begin(state, start):
     """Fresh rows take the initial weights and their row norms."""
+    if not bool(state.fresh.any()):
+        return state
     norms, copies = _row_norms(start), len(state.fresh) // len(start)
     if copies > 1:
         start, norms = start.repeat(copies, 1, 1, 1), norms.repeat(copies, 1)
@@ -709,7 +710,7 @@ def _scan(learner, state, frames, lengths, order, final, stops=None):
         """Frames of the unfinished chunk."""
         if wide == 0:
             return x[:, :0]
-        return zero_padding(slide(x, ends, wide), length_mask(rest, wide))
+        return zero_padding(slide(x, ends, wide), padding_mask(rest, wide))
 
     keys, values, gates = map(stay, learned)
     waiting = stay(queries) if order == "update_apply" else None

@@ -7,7 +7,7 @@ Authors
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +17,7 @@ from speechbrain_lact.nnet.fast_weight import (
     FastWeightState,
     check_options,
     chunk_ends,
+    fast_weight_apply,
     fast_weight_scan,
 )
 from speechbrain_lact.nnet.state import (
@@ -25,11 +26,13 @@ from speechbrain_lact.nnet.state import (
     nested,
     padding_mask,
     row_lengths,
+    same_number,
     zero_padding,
 )
 from speechbrain_lact.nnet.window_attention import (
     Window,
     WindowState,
+    rotate,
     window_attention,
 )
 
@@ -542,8 +545,10 @@ class LaCT(nn.Module):
                 )
             mask = padding_mask(lengths, x.shape[1])
             x = x if final else zero_padding(x, mask)
-        ends = self._at_blocks(ends, window)
         projected = F.linear(x, self.in_proj_weight, self.in_proj_bias)
+        if mask is None and not final and self._is_step(x, carried, window):
+            return self._step(x, projected, carried, window)
+        ends = self._at_blocks(ends, window)
         heads = projected.unflatten(-1, (3, self.nhead, -1)).unbind(2)
         out, near = window_attention(
             *heads,
@@ -566,6 +571,93 @@ class LaCT(nn.Module):
         if carried is None:
             return (out, None) if return_attn_weights else out
         state = LaCTState(memory, near, waiting, lengths)
+        return out, None, state
+
+    def _is_step(self, x, state, window):
+        """Whether this is one frame of every row, no row ends its chunk with
+        it, and all rows stand at the same place of it."""
+        if state is None or x.shape[1] != 1 or not self.fast:
+            return False
+        if self.order != "apply_update" or window.block or self.least_chunk:
+            return False
+        if torch.is_autocast_enabled(x.device.type) or (
+            self.training and self.dropout or self.options["checkpoint"]
+        ):
+            return False
+        pending = same_number(state.fast.pending[:, 0])
+        width = state.window.keys.shape[1]
+        return (
+            pending is not None
+            and 0 < pending < self.chunk_size - 1
+            and self.options["weight_norm"] != "pre"
+            and same_number(state.window.counts) == width
+            and same_number(state.waiting.counts) == 0
+            and not bool(state.fast.fresh.any())
+        )
+
+    def _step(self, x, projected, state, window):
+        """What `forward` does for such a frame, in a third of the operations:
+        generating, they are all that counts."""
+        rows, fast, left = len(x), state.fast, window.frames_left
+        heads = projected.view(rows, 1, 3, self.nhead, -1)
+        keys = torch.cat([state.window.keys, heads[:, :, 1]], 1)
+        values = torch.cat([state.window.values, heads[:, :, 2]], 1)
+        turned = keys
+        if self.rotary:
+            turned = rotate(keys, 1 - keys.shape[1])
+        out = F.scaled_dot_product_attention(
+            heads[:, :, 0].transpose(1, 2),
+            turned.transpose(1, 2),
+            values.transpose(1, 2),
+            scale=self.scale,
+        ).view(rows, 1, -1)
+        if keys.shape[1] > left:
+            keys, values = keys[:, -left:], values[:, -left:]
+        counts = torch.full_like(state.window.counts, keys.shape[1])
+
+        core = fast.weights.dtype
+        qkv = projected.to(core).view(rows, 3, self.fast_heads, -1)
+        wide = (2, self.fast_heads, qkv.shape[-1])
+        qk = torch.addcmul(
+            self.qk_offset.view(wide), qkv[:, :2], self.qk_scale.view(wide)
+        )
+        qk = F.silu(qk)
+        qk = qk / (torch.linalg.vector_norm(qk, dim=-1, keepdim=True) + 1e-5)
+        q, k = qk.unbind(1)
+        v = F.silu(qkv[:, 2]) if self.silu_values else qkv[:, 2]
+        rates, gate, decay = self._rates(x, core)
+        gates = [rates.view(rows, self.fast_heads, 3)]
+        none = torch.zeros_like(gate) if decay is None else decay
+        gates = torch.cat([*gates, none.view(rows, self.fast_heads, 1)], 2)
+        read = fast_weight_apply(
+            fast.weights.flatten(0, 1), q.reshape(-1, 1, q.shape[-1])
+        ).view(qkv[:, 0].shape)
+        norm = torch.linalg.vector_norm(read, dim=-1, keepdim=True)
+        size = (norm.square() / read.shape[-1] + 1e-5).rsqrt()
+        size = size * F.silu(gate).view(rows, self.fast_heads, 1)
+        read = read * size * self.fast_norm
+        out = self.out_proj(out + read.view(rows, 1, -1).to(out.dtype))
+
+        waiting = [
+            torch.cat([old, new[:, :, None]], 2)
+            for old, new in zip(
+                (fast.keys, fast.values, fast.gates), (k, v, gates)
+            )
+        ]
+        fast = replace(
+            fast,
+            keys=waiting[0],
+            values=waiting[1],
+            gates=waiting[2],
+            pending=fast.pending + 1,
+            lengths=torch.ones_like(fast.pending),
+        )
+        state = LaCTState(
+            fast,
+            WindowState(keys, values, counts),
+            state.waiting,
+            torch.ones_like(counts),
+        )
         return out, None, state
 
     def _remember(self, x, projected, mask, ends, state, final):

@@ -365,9 +365,31 @@ def length_mask(lengths, width):
 def padding_mask(lengths, width):
     """As `length_mask`, or None if all frames exist: then nothing needs to
     be masked."""
-    if bool((lengths == width).all()):
+    if same_number(lengths) == width:
         return None
     return length_mask(lengths, width)
+
+
+def same_number(numbers):
+    """The number that all rows have, or None: rows in step need no
+    gathering.
+
+    Arguments
+    ---------
+    numbers : torch.Tensor
+        Integers [B].
+
+    Returns
+    -------
+    int or None
+
+    Example
+    -------
+    >>> same_number(torch.tensor([3, 3])), same_number(torch.tensor([3, 4]))
+    (3, None)
+    """
+    found = set(numbers.tolist())
+    return found.pop() if len(found) == 1 else None
 
 
 def mask_lengths(mask):
@@ -503,6 +525,9 @@ def slide(x, start, width):
     torch.Tensor
         [B, width, ...], zeros where there is no frame.
     """
+    first = same_number(start)
+    if first is not None and 0 <= first <= x.shape[1] - width:
+        return x[:, first : first + width]
     columns = torch.arange(width, device=x.device)
     return gather_frames(x, start[:, None] + columns)
 
@@ -534,6 +559,8 @@ def splice(waiting, counts, x):
     width = waiting.shape[1]
     if width == 0:
         return x
+    if same_number(counts) == width:
+        return torch.cat([waiting, x.to(waiting.dtype)], 1)
     joined = torch.cat([waiting, x.to(waiting.dtype)], 1)
     columns = torch.arange(joined.shape[1], device=x.device).expand(
         x.shape[0], -1
@@ -597,6 +624,8 @@ class Waiting(State):
         """
         total = self.counts + lengths
         stream = splice(self.frames, self.counts, x)
+        if group == 1 and stream is x and ready is None and not final:
+            return x, lengths, self
         if final:
             return stream, total, Waiting.empty(stream)
         if ready is None:
@@ -608,6 +637,6 @@ class Waiting(State):
         if width == 0 and int(ready.min()) == stream.shape[1]:
             return stream, ready, Waiting.empty(stream)
         stays = zero_padding(
-            slide(stream, ready, width), length_mask(rest, width)
+            slide(stream, ready, width), padding_mask(rest, width)
         )
         return stream[:, : int(ready.max())], ready, Waiting(stays, rest)

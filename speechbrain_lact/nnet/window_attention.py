@@ -21,6 +21,8 @@ from speechbrain_lact.nnet.state import (
     State,
     buffer,
     length_mask,
+    padding_mask,
+    same_number,
     slide,
     zero_padding,
 )
@@ -173,13 +175,6 @@ def window_attention(
     if cached:
         keys = torch.cat([state.keys.to(k.dtype), k], 1)
         values = torch.cat([state.values.to(v.dtype), v], 1)
-    seen = torch.cat(
-        [
-            length_mask(state.counts, cached).flip(1),
-            length_mask(lengths, time),
-        ],
-        1,
-    )
     new_state = WindowState.empty(k)
     if not final:
         total = state.counts + lengths
@@ -191,6 +186,23 @@ def window_attention(
         return q, new_state
     if rotary:
         keys, q = rotate(keys, -cached), rotate(q, 0)
+    if time == 1 and (
+        same_number(state.counts) == cached and same_number(lengths) == 1
+    ):
+        # One frame sees all that is kept, and itself.
+        out = F.scaled_dot_product_attention(
+            *(x.transpose(1, 2) for x in (q, keys, values)),
+            dropout_p=dropout,
+            scale=scale,
+        )
+        return out.transpose(1, 2), new_state
+    seen = torch.cat(
+        [
+            length_mask(state.counts, cached).flip(1),
+            length_mask(lengths, time),
+        ],
+        1,
+    )
 
     # A frame of a band is a block of one.
     unit = window.block or 1
@@ -278,4 +290,5 @@ def _pad(x, before, after):
 def _last(x, ends, width, counts):
     """The last frames of each row, aligned to the right [B, width, ...]."""
     kept = slide(x, ends - width, width)
-    return zero_padding(kept, length_mask(counts, width).flip(1))
+    mask = padding_mask(counts.clamp(max=width), width)
+    return zero_padding(kept, mask if mask is None else mask.flip(1))
