@@ -7,8 +7,11 @@ Authors
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import (
+    given,
+    settings,
+    strategies as st,
+)
 from scipy.stats import chisquare
 
 from speechbrain_lact.inference.AudioLM import AudioGenerator
