@@ -326,7 +326,7 @@ class AudioGenerator:
                     )
                 yield wav[0], state
                 if control is not None and waiting:
-                    books = control.update(
+                    books = control.told(
                         time.perf_counter() - began,
                         len(waiting) / self.tokenizer.frame_rate,
                     )
