@@ -30,7 +30,11 @@ setup(
     packages=find_packages(include=["speechbrain_lact", "speechbrain_lact.*"]),
     # In the box: what the command line takes unless told otherwise.
     package_data={
-        "speechbrain_lact": ["inference/model/*", "processing/speaker_model/*"]
+        "speechbrain_lact": [
+            "inference/model/*",
+            "inference/audio_tokenizer/*",
+            "processing/speaker_model/*",
+        ]
     },
     entry_points={
         "console_scripts": ["speechbrain-lact=speechbrain_lact.cli:main"]
@@ -60,6 +64,8 @@ setup(
     extras_require={
         "demo": ["espeakng-loader"],
         "metrics": ["pesq", "pystoi", "simpleder"],
+        # Residual vector quantization: to train an audio tokenizer.
+        "audio": ["vector-quantize-pytorch"],
         "gpu": ["flash-linear-attention"],
         # speechbrain 1.1.2 calls what transformers 6 removes.
         "pretrained": ["transformers>=5,<6"],
@@ -72,6 +78,7 @@ setup(
             "ruff==0.12.4",
             "simpleder",
             "transformers>=5,<6",
+            "vector-quantize-pytorch",
             "yamllint==1.35.1",
         ],
     },

@@ -218,7 +218,12 @@ def load_experiment(path, overrides):
     Path(settings["save_folder"]).mkdir(parents=True, exist_ok=True)
     run_on_main(prepare_data, args=[settings])
     csvs = prepare_data(settings, skip_prep=True)
-    hparams = load_yaml(path, given)
+    try:
+        hparams = load_yaml(path, given)
+    except ImportError as error:
+        raise ValueError(
+            f"{path}: {error}: pip install vector-quantize-pytorch"
+        ) from error
     hparams["model"] = hparams["tokenizer"]
     return hparams, given, csvs
 

@@ -124,8 +124,11 @@ def test_language_model_knows_what_its_results_say(trained, corpus):
 
 def test_killed_run_goes_on_where_it_was(trained, corpus, tmp_path):
     tokenizer = f"--tokenizer={trained / 'tokenizer' / 'model'}"
-    # An interval of a moment: it saves after each batch.
-    flags = [tokenizer, "--ckpt_interval_minutes=0.000001"]
+    flags = [
+        tokenizer,
+        "--ckpt_interval_minutes=0",
+        "--ckpt_interval_steps=1",
+    ]
     given = command("lact_audiolm", corpus, tmp_path / "lm", *flags)
     killed = subprocess.run(
         [
@@ -175,9 +178,7 @@ def test_generate_writes_what_it_says(trained, corpus, tmp_path):
     assert found["enhancement"]["after"]["clicks"] == 0
     assert (tmp_path / "one" / "spectrogram.png").stat().st_size > 5000
     # The same seed makes the same audio, with whatever buffer.
-    run(
-        "generate.py", *given, "--buffer", 0.06, "--output", tmp_path / "two"
-    )
+    run("generate.py", *given, "--buffer", 0.06, "--output", tmp_path / "two")
     again, _ = soundfile.read(tmp_path / "two" / "generated.wav")
     assert abs(wav - again).max() < 1e-3
 

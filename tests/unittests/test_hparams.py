@@ -38,7 +38,8 @@ NAMES = [path.stem for path in ALL]
 def load(path, tmp_path, overrides=()):
     """The experiment, its parameters without memory behind them."""
     # Not parameters, and they compute while they are made.
-    none = {"compute_features": None, "speed_perturb": None}
+    keys = {"compute_features", "speed_perturb"}
+    none = dict.fromkeys(keys & YAML().load(path.read_text()).keys())
     overrides = {"output_folder": str(tmp_path), **none, **dict(overrides)}
     with open(path, encoding="utf-8") as file, torch.device("meta"):
         return load_hyperpyyaml(file, overrides)
