@@ -708,6 +708,46 @@ def _embedder_limits(settings, sources, csv):
     )
 
 
+def audio_card(name, settings, sources, csv, table, command):
+    """The card of an audio tokenizer or an audio language model.
+
+    Arguments
+    ---------
+    name : str
+        Name of the model in its folder.
+    settings : dict
+        The experiment.
+    sources : list of Source
+        What it was trained on (`training_sources`).
+    csv : str
+        Path of the CSV file of the training data.
+    table : str
+        Its results, in Markdown.
+    command : list of str
+        What was typed to train it.
+
+    Returns
+    -------
+    str
+        Markdown.
+    """
+    title, model = Path(command[1]).stem, settings[name]
+    size = sum(p.numel() for p in model.parameters()) / 1e6
+    what = (model.__doc__ or "").split("\n\n")[0]
+    what = " ".join(what.split())
+    load = "load_tokenizer" if name == "tokenizer" else "AudioGenerator"
+    parts = [
+        f"# {title}",
+        f"`{type(model).__name__}`, {size:.2f} M parameters, for audio of "
+        f"{settings['sample_rate']} Hz. {what}",
+        f"`speechbrain_lact.inference.AudioLM.{load}` loads this folder.",
+        _training(settings, sources, csv, command),
+        f"## Results\n\n{table}",
+        f"Made with {', '.join(_versions())}.",
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
 def _versions():
     """Packages and their versions, of those that are installed."""
     for name in ("torch", "speechbrain", "speechbrain_lact"):

@@ -452,7 +452,7 @@ def write_embedder(folder, experiment, model, threshold):
     folder.mkdir(parents=True, exist_ok=True)
     settings = YAML().load(Path(experiment).read_text())
     (folder / YAML_FILE).write_text(
-        _dump({name: settings[name] for name in EMBEDDER_PARTS})
+        dump_yaml({name: settings[name] for name in EMBEDDER_PARTS})
         + EMBEDDER.format(threshold=threshold, rate=settings["sample_rate"])
     )
     _save_weights(model, folder)
@@ -565,7 +565,7 @@ def inference_yaml(experiment, normalizer=True):
     text = re.sub(
         r"^test_search: (?:&\w+ )?!name:(\S+)$",
         r"decoder: !new:\1\n  scorer: !ref <scorer>",
-        _dump(kept),
+        dump_yaml(kept),
         flags=re.MULTILINE,
     )
     text += COMMON.format(
@@ -585,7 +585,7 @@ def inference_yaml(experiment, normalizer=True):
     return text + CTC.format(blank=settings["blank_index"])
 
 
-def _dump(settings):
+def dump_yaml(settings):
     """Settings as YAML."""
     stream = io.StringIO()
     YAML().dump(settings, stream)

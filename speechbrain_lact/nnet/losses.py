@@ -93,3 +93,61 @@ def transducer_loss(
         blank=blank_index,
         reduction=REDUCTIONS[reduction],
     )
+
+
+class SpectralLoss(torch.nn.Module):
+    """How far two signals are apart in magnitude spectrograms of several
+    sizes: mean distance of the logarithms, and spectral convergence, as in
+    Parallel WaveGAN (https://arxiv.org/abs/1910.11480).
+
+    SpeechBrain's `MultiScaleSTFTLoss` calls `torch.stft` in a way that torch
+    2.11 refuses.
+
+    Arguments
+    ---------
+    n_ffts : list of int
+        Sizes of the transforms; each has four frames a window.
+    floor : float
+        Least magnitude.
+
+    Example
+    -------
+    >>> x = torch.randn(2, 4000)
+    >>> SpectralLoss()(x, x)
+    tensor(0.)
+    """
+
+    def __init__(self, n_ffts=(1024, 512, 256), floor=1e-4):
+        super().__init__()
+        self.n_ffts, self.floor = list(n_ffts), floor
+        for size in self.n_ffts:
+            window = torch.hann_window(size)
+            self.register_buffer(f"window{size}", window, persistent=False)
+
+    def forward(self, prediction, target):
+        """Mean over sizes of both distances.
+
+        Arguments
+        ---------
+        prediction, target : torch.Tensor
+            Waveforms [B, S].
+
+        Returns
+        -------
+        torch.Tensor
+            A scalar.
+        """
+        total = 0.0
+        for size in self.n_ffts:
+            window = getattr(self, f"window{size}")
+            one, two = (
+                torch.stft(
+                    x, size, size // 4, window=window, return_complex=True
+                )
+                .abs()
+                .clamp(min=self.floor)
+                for x in (prediction, target)
+            )
+            total = total + (one.log() - two.log()).abs().mean()
+            total = total + (one - two).norm() / two.norm()
+        return total / len(self.n_ffts)

@@ -159,7 +159,7 @@ class SessionStates:
         if reset_probability:
             fresh |= torch.rand(len(found)) < reset_probability
         rows = torch.tensor([place or 0 for place in found])
-        device = self.state.lengths.device
+        device = next(self.module.parameters()).device
         return self.state.index(rows.to(device)).reset(fresh.to(device))
 
     def keep(self, sessions, positions, state):

@@ -22,12 +22,16 @@ ROOT = Path(__file__).parents[2]
 MINI = ROOT / "hparams" / "mini.yaml"
 SPEAKER = ROOT / "hparams" / "ecapa_speaker.yaml"
 ALL = sorted(set((ROOT / "hparams").glob("*.yaml")) - {MINI})
-YAMLS = [path for path in ALL if path != SPEAKER]  # of recognisers
+TOKENIZER = ROOT / "hparams" / "audio_tokenizer.yaml"
+AUDIO_LMS = sorted((ROOT / "hparams").glob("*_audiolm.yaml"))
+OTHERS = {SPEAKER, TOKENIZER, *AUDIO_LMS}
+YAMLS = [path for path in ALL if path not in OTHERS]  # of recognisers
 TRAIN = (ROOT / "recipes" / "LibriSpeech" / "train.py").read_text()
-TRAIN_SPEAKER = (
-    inspect.getsource(prepare_data)
-    + (ROOT / "recipes" / "MiniSpeech" / "train_speaker.py").read_text()
-)
+SCRIPTS = {
+    SPEAKER: "MiniSpeech/train_speaker.py",
+    TOKENIZER: "AudioLM/train_tokenizer.py",
+    **dict.fromkeys(AUDIO_LMS, "AudioLM/train.py"),
+}
 NAMES = [path.stem for path in ALL]
 
 
@@ -54,7 +58,10 @@ def mini_for(path):
 
 @pytest.mark.parametrize("path", ALL, ids=NAMES)
 def test_every_key_is_used(path):
-    text, code = path.read_text(), TRAIN_SPEAKER if path == SPEAKER else TRAIN
+    text, code = path.read_text(), TRAIN
+    if path in SCRIPTS:
+        code = inspect.getsource(prepare_data)
+        code += (ROOT / "recipes" / SCRIPTS[path]).read_text()
     options = RunOptions().as_dict()
     unused = []
     for key in YAML().load(text):
@@ -67,6 +74,15 @@ def test_every_key_is_used(path):
         if not used:
             unused.append(key)
     assert unused == []
+
+
+def test_audio_language_models_have_equal_sizes(tmp_path):
+    sizes = {}
+    for path in AUDIO_LMS:
+        hparams = load(path, tmp_path, {"domains": ["speech", "music"]})
+        sizes[path.stem] = count(hparams, "model")
+    for size in sizes.values():
+        assert abs(size / sizes["lact_audiolm"] - 1) < 0.05, sizes
 
 
 def test_every_key_of_mini_is_in_some_yaml():
