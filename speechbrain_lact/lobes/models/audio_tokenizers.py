@@ -1,15 +1,23 @@
-"""Audio as tokens and back, behind one interface.
+"""Audio as tokens and back, behind one interface: a tokenizer of our own, and
+adapters to those of SpeechBrain.
 
 Authors
 * speechbrain_lact contributors 2026
 """
 
+import contextlib
+import math
+import os
 from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from unittest import mock
 
 import torch
 import torch.nn.functional as F
 import torchaudio
 from torch import nn
+from torch.nn.utils.rnn import pad_sequence
 
 from speechbrain_lact.lobes.features import sample_counts
 from speechbrain_lact.nnet.state import (
@@ -20,6 +28,7 @@ from speechbrain_lact.nnet.state import (
     same_number,
     zero_padding,
 )
+from speechbrain_lact.processing.long_outputs import cross_fade
 
 PADDING = -1  # stands after a row's last token
 FLOOR = 1e-5  # least value of a mel band, about -100 dB
@@ -33,6 +42,8 @@ class DecodeState(State):
     """The last frames [B, F, K], as many as frames to come may need."""
     frames: torch.Tensor = None
     """Frames heard so far [B]."""
+    tail: torch.Tensor = buffer("left")
+    """Samples [B, N] that fade into the next ones."""
 
 
 class AudioTokenizer(nn.Module):
@@ -48,13 +59,19 @@ class AudioTokenizer(nn.Module):
         Number of tokens of each codebook.
     context, look_ahead : int
         Frames to the left and right that a frame's samples depend on.
+    fade : int
+        Samples over which pieces decoded one after the other are cross-faded:
+        for decoders that depend on more than that. 0 where they do not.
     """
 
-    def __init__(self, sample_rate, hop, codebook_sizes, context, look_ahead):
+    def __init__(
+        self, sample_rate, hop, codebook_sizes, context, look_ahead, fade=0
+    ):
         super().__init__()
-        self.sample_rate, self.hop = sample_rate, hop
+        self.sample_rate, self.hop, self.fade = sample_rate, hop, fade
         self.codebook_sizes = list(codebook_sizes)
-        self.context, self.look_ahead = context, look_ahead
+        # What fades lies behind what is certain.
+        self.context, self.look_ahead = context, look_ahead + -(-fade // hop)
 
     @property
     def frame_rate(self):
@@ -111,9 +128,11 @@ class AudioTokenizer(nn.Module):
         Raises
         ------
         ValueError
-            For another shape, or tokens out of range.
+            For another shape or type, or tokens out of range.
         """
         most = len(self.codebook_sizes)
+        if tokens.is_floating_point():
+            raise ValueError(f"tokens: {tokens.dtype}, but tokens are integers")
         if tokens.ndim != 3 or not 1 <= tokens.shape[2] <= most:
             raise ValueError(
                 f"tokens: {list(tokens.shape)}, but this tokenizer has "
@@ -129,7 +148,7 @@ class AudioTokenizer(nn.Module):
 
     def decode_stream(self, tokens, state=None, final=False):
         """Decodes in pieces of any length; joined they are what `decode`
-        gives.
+        gives, or near it where the tokenizer has a `fade`.
 
         Arguments
         ---------
@@ -148,7 +167,11 @@ class AudioTokenizer(nn.Module):
         """
         if state is None:
             none = torch.zeros(len(tokens), dtype=torch.long)
-            state = DecodeState(tokens[:, :0], none.to(tokens.device))
+            state = DecodeState(
+                tokens[:, :0],
+                none.to(tokens.device),
+                tokens.new_zeros(len(tokens), 0, dtype=torch.float32),
+            )
         before = same_number(state.frames)
         if before is None:
             raise ValueError("rows decoded in pieces go in step")
@@ -158,12 +181,19 @@ class AudioTokenizer(nn.Module):
         done = max(before - self.look_ahead, 0)
         sure = after if final else max(after - self.look_ahead, done)
         first = after - frames.shape[1]
-        wav = frames.new_zeros(len(frames), 0, dtype=torch.float32)
+        # What the first frame to come out next depends on
+        kept = self.context + self.look_ahead
+        kept = frames[:, max(0, frames.shape[1] - kept) :]
+        wav, tail = state.tail[:, :0], state.tail
         if sure > done:
             begin, end = ((x - first) * self.hop for x in (done, sure))
-            wav = self.decode(frames)[:, begin:end]
-        kept = frames[:, -self.context - 2 * self.look_ahead - 1 :]
-        return wav, DecodeState(kept, torch.full_like(state.frames, after))
+            fade = 0 if final else self.fade
+            wav = self.decode(frames)[:, begin : end + fade]
+            old, new = tail, wav[:, : tail.shape[1]]
+            wav = torch.cat([cross_fade(old, new), wav[:, tail.shape[1] :]], 1)
+            wav, tail = wav[:, : end - begin], wav[:, end - begin :]
+        after = torch.full_like(state.frames, after)
+        return wav, DecodeState(kept, after, tail)
 
 
 class CausalBlock(nn.Module):
@@ -262,7 +292,8 @@ class CausalVocoder(nn.Module):
         for block in self.blocks:
             x = block(x)
         x = self.head(self.norm_out(x[:, self.look_ahead :]))
-        size, phase = x.float().chunk(2, -1)
+        x = x.to(torch.promote_types(x.dtype, torch.float32))
+        size, phase = x.chunk(2, -1)
         spectrum = torch.polar(size.clamp(max=7.0).exp(), phase)
         frames = torch.fft.irfft(spectrum) * self.window
         there = self.window.square().expand(1, x.shape[1], -1)
@@ -301,6 +332,11 @@ class MelTokenizer(AudioTokenizer):
     **kwargs : dict
         Sizes of the `CausalVocoder`.
 
+    Raises
+    ------
+    ValueError
+        If windows of `n_fft` cannot be centred on frames of `hop`.
+
     Example
     -------
     >>> tokenizer = MelTokenizer(num_codebooks=2, codebook_size=8, width=8)
@@ -319,6 +355,11 @@ class MelTokenizer(AudioTokenizer):
         codebook_size=256,
         **kwargs,
     ):
+        if n_fft < hop or (n_fft - hop) % 2:
+            raise ValueError(
+                f"n_fft: {n_fft}, but it must exceed hop ({hop}) by an even "
+                f"number"
+            )
         vocoder = CausalVocoder(n_mels, hop, n_fft, **kwargs)
         super().__init__(
             sample_rate,
@@ -365,6 +406,8 @@ class MelTokenizer(AudioTokenizer):
         lengths = -(-counts // self.hop)
         time = int(lengths.max()) if len(lengths) else 0
         wav = wav[:, : time * self.hop]
+        if not time:
+            return wav.new_zeros(len(wav), 0, len(self.mean)), lengths
         side = (self.n_fft - self.hop) // 2
         rest = time * self.hop - wav.shape[1]
         frames = F.pad(wav, (side, side + rest)).unfold(1, self.n_fft, self.hop)
@@ -450,3 +493,563 @@ class MelTokenizer(AudioTokenizer):
         return F.pad(wav, (self.hop // 2, len(feats) * self.hop - len(wav)))[
             : len(feats) * self.hop
         ]
+
+
+class PretrainedAdapter(AudioTokenizer):
+    """Base of the adapters to SpeechBrain's tokenizers.
+
+    SpeechBrain's wrapper does the work; this makes it keep the promises of
+    `AudioTokenizer`. The models do not promise that padding changes nothing:
+    every row is encoded and decoded alone. They are never trained, and stay
+    in evaluation mode.
+
+    Audio must have the sample rate of the tokenizer: the caller resamples. A
+    row shorter than the model can hear is filled up with silence. Tokens may
+    be decoded from the first codebooks alone.
+
+    `encode` and `decode` are exact, `decode_stream` is where the docstring of
+    the class says so. Elsewhere it decodes a piece after `context` frames of
+    what came before, and cross-fades it into the one before over `fade`
+    samples: there are no clicks, and the more context, the nearer to what
+    `decode` gives.
+
+    Arguments
+    ---------
+    model : torch.nn.Module
+        The wrapper.
+    shortest : int
+        The fewest samples that it can encode.
+    **sizes : dict
+        Arguments of `AudioTokenizer`.
+    """
+
+    def __init__(self, model, shortest=1, **sizes):
+        super().__init__(**sizes)
+        self.model, self.shortest = model.requires_grad_(False), shortest
+        self.train(self.training)
+
+    def train(self, mode=True):
+        """The model stays in evaluation mode."""
+        super().train(mode)
+        self.model.eval()
+        return self
+
+    def _tokens(self, wav):
+        """Tokens [1, T, K] of one row [1, S]."""
+        raise NotImplementedError
+
+    def _wave(self, tokens):
+        """Audio of one row [1, T, K'], of about T * hop samples."""
+        raise NotImplementedError
+
+    @torch.no_grad()
+    def encode(self, wav, wav_len=None):
+        """As `AudioTokenizer.encode`."""
+        wav = wav.to(next(self.model.parameters()).dtype)
+        none = torch.zeros(0, len(self.codebook_sizes), dtype=torch.long)
+        rows = []
+        for row, n in zip(wav, sample_counts(wav, wav_len).tolist()):
+            row = F.pad(row[:n], (0, max(0, self.shortest - n)))
+            rows.append(
+                self._tokens(row[None])[0] if n else none.to(wav.device)
+            )
+        return pad_sequence(rows, True, PADDING)
+
+    @torch.no_grad()
+    def decode(self, tokens):
+        """As `AudioTokenizer.decode`."""
+        self.check(tokens)
+        like = next(self.model.parameters())
+        wav = like.new_zeros(len(tokens), tokens.shape[1] * self.hop)
+        for out, row in zip(wav, tokens):
+            row = row[: int((row[:, 0] != PADDING).sum())]
+            if bool((row == PADDING).any()):
+                raise ValueError(
+                    f"tokens: {PADDING} stands before a row's last frame"
+                )
+            if len(row):
+                made = self._wave(row[None]).flatten()[: len(row) * self.hop]
+                out[: len(made)] = made
+        return wav
+
+
+def _load(source, build):
+    """What a function makes of a folder or a name on the hub."""
+    try:
+        return build()
+    except ImportError as error:
+        raise ImportError(
+            f"{source}: a package is missing; for EnCodec, Mimi and SSL pip "
+            f"install transformers ({error})"
+        ) from error
+    except Exception as error:  # each library on the way has its own
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        what = "cannot be used as a tokenizer of this kind"
+        if not os.path.exists(source):
+            what = (
+                "is not a local folder and could not be fetched: check name "
+                "and network, or give a local folder"
+            )
+        raise OSError(f"{source} {what} ({reason})") from error
+
+
+def _in_place_of_download(module, source, **others):
+    """Hands a local folder to a wrapper that knows names on the hub only."""
+    if not os.path.isdir(source):
+        return contextlib.nullcontext()
+    others["snapshot_download"] = lambda **_: str(source)
+    return mock.patch.multiple(module, **others)
+
+
+def _usual_fade(sample_rate, hop):
+    """A fade of 5 ms, at most a frame."""
+    return min(hop, sample_rate // 200)
+
+
+class EncodecAdapter(PretrainedAdapter):
+    """EnCodec (Defossez et al., "High fidelity neural audio compression",
+    2022), for one channel and recordings of any length, as
+    `facebook/encodec_24khz`.
+
+    Its decoder has an LSTM: `decode_stream` is not exact.
+
+    Arguments
+    ---------
+    source : str
+        Name on the Hugging Face hub, or a local folder.
+    bandwidth : float
+        In kbit/s; how many codebooks there are follows from it.
+    save_path : str
+        Where models from the hub are kept.
+    context : int
+        Frames that are decoded again before each piece.
+
+    Raises
+    ------
+    OSError
+        If there is no such model.
+    ValueError
+        If it is for stereo or for pieces of fixed length, or has no such
+        bandwidth.
+
+    Example
+    -------
+    >>> import transformers
+    >>> folder = str(getfixture("tmpdir"))
+    >>> config = transformers.EncodecConfig(
+    ...     num_filters=2,
+    ...     hidden_size=4,
+    ...     codebook_dim=4,
+    ...     codebook_size=4,
+    ...     upsampling_ratios=[4, 2],
+    ...     target_bandwidths=[12.0],
+    ... )
+    >>> transformers.EncodecModel(config).save_pretrained(folder)
+    >>> tokenizer = EncodecAdapter(folder, bandwidth=12.0)
+    >>> tokens = tokenizer.encode(torch.randn(1, 79))
+    >>> tokens.shape, tokenizer.decode(tokens).shape
+    (torch.Size([1, 10, 2]), torch.Size([1, 80]))
+    """
+
+    def __init__(self, source, bandwidth=6.0, save_path="", context=75):
+        def build():
+            from speechbrain.integrations.huggingface.encodec import Encodec
+
+            return Encodec(
+                source,
+                save_path,
+                bandwidth=bandwidth,
+                renorm_embeddings=False,
+            )
+
+        model = _load(source, build)
+        config = model.model.config
+        if bandwidth not in config.target_bandwidths:
+            raise ValueError(
+                f"bandwidth: {bandwidth}, but {source} has "
+                f"{list(config.target_bandwidths)}"
+            )
+        pieces = config.chunk_length_s is not None
+        if pieces or config.normalize or config.audio_channels != 1:
+            raise ValueError(
+                f"{source} is for stereo, or for pieces whose loudness is kept "
+                f"beside the tokens: use one as facebook/encodec_24khz"
+            )
+        super().__init__(
+            model,
+            sample_rate=config.sampling_rate,
+            hop=int(config.hop_length),
+            codebook_sizes=[config.codebook_size] * model.num_heads,
+            context=context,
+            look_ahead=0 if config.use_causal_conv else 10,
+            fade=_usual_fade(config.sampling_rate, config.hop_length),
+        )
+
+    def _tokens(self, wav):
+        return self.model.encode(wav, wav.new_ones(1))[0]
+
+    def _wave(self, tokens):
+        return self.model.decode(tokens)
+
+
+class MimiAdapter(PretrainedAdapter):
+    """Mimi (Defossez et al., "Moshi", 2024), as `kyutai/mimi`.
+
+    Its decoder has attention over many seconds: `decode_stream` is not exact.
+
+    Arguments
+    ---------
+    source : str
+        Name on the Hugging Face hub, or a local folder.
+    num_codebooks : int
+        How many to use, at least 2.
+    save_path : str
+        Where models from the hub are kept.
+    context : int
+        Frames that are decoded again before each piece.
+
+    Raises
+    ------
+    OSError
+        If there is no such model.
+    ValueError
+        If it has fewer codebooks.
+    """
+
+    def __init__(self, source, num_codebooks=8, save_path="", context=50):
+        def build():
+            from speechbrain.integrations.huggingface.mimi import Mimi
+
+            return Mimi(source, save_path, num_codebooks=num_codebooks)
+
+        model = _load(source, build)
+        config = model.model.config
+        if not 2 <= num_codebooks <= config.num_quantizers:
+            raise ValueError(
+                f"num_codebooks: {num_codebooks}, but {source} has from 2 to "
+                f"{config.num_quantizers}"
+            )
+        hop = round(config.sampling_rate / config.frame_rate)
+        super().__init__(
+            model,
+            sample_rate=config.sampling_rate,
+            hop=hop,
+            codebook_sizes=[config.codebook_size] * num_codebooks,
+            context=context,
+            look_ahead=0 if config.use_causal_conv else 10,
+            fade=_usual_fade(config.sampling_rate, hop),
+        )
+
+    def _tokens(self, wav):
+        table = self.model.embeddings
+        if table is not None and table.device != wav.device:
+            self.model.embeddings = None  # made again where it is needed
+        return self.model.encode(wav, wav.new_ones(1))[0].transpose(1, 2)
+
+    def _wave(self, tokens):
+        return self.model.decode(tokens.transpose(1, 2))
+
+
+class DACAdapter(PretrainedAdapter):
+    """DAC (Kumar et al., "High-fidelity audio compression with improved
+    RVQGAN", 2023).
+
+    `decode_stream` is exact: its decoder is made of convolutions alone.
+
+    Arguments
+    ---------
+    source : str
+        `16khz`, `24khz` or `44khz`, which SpeechBrain fetches; or a local
+        file of weights (`.pth`), or a folder with one.
+    bitrate : str
+        `8kbps`, or for `44khz` also `16kbps`.
+
+    Raises
+    ------
+    OSError
+        If there is no such model.
+
+    Example
+    -------
+    >>> from speechbrain.lobes.models.discrete.dac import DAC
+    >>> sizes = {"encoder_dim": 2, "encoder_rates": [2, 4], "decoder_dim": 8}
+    >>> sizes = {**sizes, "decoder_rates": [4, 2], "sample_rate": 16000}
+    >>> file = str(getfixture("tmpdir") / "weights.pth")
+    >>> weights = DAC(**sizes).state_dict()
+    >>> torch.save({"state_dict": weights, "metadata": {"kwargs": sizes}}, file)
+    >>> tokenizer = DACAdapter(file)
+    >>> tokens = tokenizer.encode(torch.randn(1, 79))
+    >>> tokens.shape, tokenizer.decode(tokens).shape
+    (torch.Size([1, 10, 9]), torch.Size([1, 80]))
+    """
+
+    def __init__(self, source, bitrate="8kbps"):
+        def build():
+            from speechbrain.lobes.models.discrete.dac import DAC
+
+            where = {"model_type": source, "model_bitrate": bitrate}
+            if os.path.exists(source):
+                files = [Path(source)]
+                if files[0].is_dir():
+                    files = sorted(files[0].glob("*.pth"))
+                if len(files) != 1:
+                    raise FileNotFoundError(f"{len(files)} files *.pth in it")
+                where = {"load_path": files[0]}
+            return DAC(load_pretrained=True, strict=True, **where)
+
+        model = _load(source, build)
+        super().__init__(
+            model,
+            sample_rate=model.sample_rate,
+            hop=math.prod(model.encoder_rates),
+            codebook_sizes=[model.codebook_size] * model.n_codebooks,
+            context=self._reach(model.decoder_rates),
+            look_ahead=self._reach(model.decoder_rates),
+        )
+
+    @staticmethod
+    def _reach(rates):
+        """Frames on either side that the decoder sees: convolutions of 7,
+        after each transposed one also of dilation 3 and 9."""
+        reach, rate = 3.0, 1
+        for stride in rates:
+            reach += 2 / rate
+            rate *= stride
+            reach += 3 * (1 + 3 + 9) / rate
+        return math.ceil(reach + 3 / rate)
+
+    def _tokens(self, wav):
+        return self.model(wav[:, None])[0].transpose(1, 2)
+
+    def _wave(self, tokens):
+        codes = self.model.quantizer.from_codes(tokens.transpose(1, 2))
+        return self.model.decode(codes[0])
+
+
+class SpeechTokenizerAdapter(PretrainedAdapter):
+    """SpeechTokenizer (Zhang et al., 2024), as `fnlp/SpeechTokenizer`; needs
+    the package `speechtokenizer`.
+
+    Its decoder has an LSTM: `decode_stream` is not exact.
+
+    Arguments
+    ---------
+    source : str
+        Name on the Hugging Face hub, or a local folder as there.
+    save_path : str
+        Where models from the hub are kept.
+    context, look_ahead : int
+        Frames that are decoded again before each piece, and waited for.
+
+    Raises
+    ------
+    ImportError
+        If the package is missing.
+    OSError
+        If there is no such model.
+    """
+
+    def __init__(self, source, save_path=None, context=50, look_ahead=10):
+        def build():
+            from speechbrain.integrations.audio_tokenizers import (
+                speechtokenizer_interface as wrappers,
+            )
+
+            with _in_place_of_download(wrappers, source):
+                return wrappers.SpeechTokenizer(source, save_path)
+
+        model = _load(source, build)
+        rate, most = model.model.sample_rate, model.model.n_q
+        hop = _samples_of_a_frame(
+            lambda n: model.decode(torch.zeros(most, 1, n, dtype=torch.long))
+        )
+        super().__init__(
+            model,
+            hop,
+            sample_rate=rate,
+            hop=hop,
+            codebook_sizes=[model.model.quantizer.bins] * most,
+            context=context,
+            look_ahead=look_ahead,
+            fade=_usual_fade(rate, hop),
+        )
+
+    def _tokens(self, wav):
+        return self.model.encode(wav).movedim(0, -1)
+
+    def _wave(self, tokens):
+        return self.model.decode(tokens.movedim(-1, 0))
+
+
+class WavTokenizerAdapter(PretrainedAdapter):
+    """WavTokenizer (Ji et al., 2024), one codebook, as
+    `novateur/WavTokenizer`; needs the package `wavtokenizer`.
+
+    Its decoder has attention and norms over time: `decode_stream` is not
+    exact.
+
+    Arguments
+    ---------
+    source : str
+        Name on the Hugging Face hub, or a local folder as there.
+    save_path : str, optional
+        Where models from the hub are kept.
+    context, look_ahead : int
+        Frames that are decoded again before each piece, and waited for.
+    **kwargs : dict
+        `config` and `checkpoint`, the names of the files.
+
+    Raises
+    ------
+    ImportError
+        If the package is missing.
+    OSError
+        If there is no such model.
+    """
+
+    def __init__(
+        self, source, save_path=None, context=100, look_ahead=40, **kwargs
+    ):
+        def build():
+            from speechbrain.integrations.audio_tokenizers import (
+                wavtokenizer_interface as wrappers,
+            )
+
+            with _in_place_of_download(wrappers, source):
+                return wrappers.WavTokenizer(source, save_path, **kwargs)
+
+        model = _load(source, build)
+        hop = _samples_of_a_frame(
+            lambda n: model.decode(torch.zeros(1, 1, n, dtype=torch.long))
+        )
+        super().__init__(
+            model,
+            hop,
+            sample_rate=model.sample_rate,
+            hop=hop,
+            codebook_sizes=[len(model.embeddings)],
+            context=context,
+            look_ahead=look_ahead,
+            fade=_usual_fade(model.sample_rate, hop),
+        )
+
+    def _tokens(self, wav):
+        return self.model.encode(wav)[0].transpose(1, 2)
+
+    def _wave(self, tokens):
+        return self.model.decode(tokens.transpose(1, 2))
+
+
+@torch.no_grad()
+def _samples_of_a_frame(decode):
+    """What a frame more adds to the audio."""
+    return decode(9).shape[-1] - decode(8).shape[-1]
+
+
+class DiscreteSSLAdapter(PretrainedAdapter):
+    """Clusters of the layers of a self-supervised encoder, and the vocoder
+    trained on them, as `speechbrain/hifigan-wavlm-k1000-LibriTTS`.
+
+    There are as many frames as the encoder has, a little less than the audio
+    lasts. A local folder without a vocoder encodes only. `decode_stream` is
+    not exact.
+
+    Arguments
+    ---------
+    source : str
+        Name on the Hugging Face hub, or a local folder, of the clusters
+        (`kmeans/*.pt`) and the vocoder (`hyperparams.yaml` and its weights).
+    ssl_model : torch.nn.Module
+        SpeechBrain's `WavLM`, `HuBERT` or `Wav2Vec2` with
+        `output_all_hiddens`.
+    kmeans_dataset : str
+        First part of the names of the cluster files.
+    num_clusters : int or list of int
+        Of each layer.
+    layers : list of int, optional
+        Which layers; default: all there are.
+    save_path : str, optional
+        Where models from the hub are kept.
+    context, look_ahead : int
+        Frames that are decoded again before each piece, and waited for.
+
+    Raises
+    ------
+    OSError
+        If there are no such models.
+    ValueError
+        If the encoder gives its last layer only.
+    """
+
+    def __init__(
+        self,
+        source,
+        ssl_model,
+        kmeans_dataset="LibriSpeech960",
+        num_clusters=1000,
+        layers=None,
+        save_path=None,
+        context=40,
+        look_ahead=20,
+    ):
+        if not getattr(ssl_model, "output_all_hiddens", False):
+            raise ValueError("ssl_model: build it with output_all_hiddens=True")
+        folder = Path(source)
+        vocoder = not folder.is_dir() or (folder / "hyperparams.yaml").exists()
+
+        def build():
+            from speechbrain.integrations.audio_tokenizers import (
+                discrete_ssl as wrappers,
+            )
+
+            none = SimpleNamespace(from_hparams=lambda **_: SimpleNamespace())
+            others = {} if vocoder else {"UnitHIFIGAN": none}
+            with _in_place_of_download(wrappers, source, **others):
+                return wrappers.DiscreteSSL(
+                    save_path,
+                    ssl_model,
+                    kmeans_dataset,
+                    str(source),
+                    num_clusters,
+                    layers,
+                )
+
+        model = _load(source, build)
+        for means in model.kmeans_models:
+            # What scikit-learn makes of the tensors it is asked about
+            means.cluster_centers_ = means.cluster_centers_.astype("float64")
+        convolutions = ssl_model.model.config
+        strides, shortest = list(convolutions.conv_stride), 1
+        for kernel, stride in zip(
+            convolutions.conv_kernel[::-1], strides[::-1]
+        ):
+            shortest = (shortest - 1) * stride + kernel
+        hop = math.prod(strides)
+        super().__init__(
+            model,
+            shortest,
+            sample_rate=model.sample_rate,
+            hop=hop,
+            codebook_sizes=model.num_clusters,
+            context=context,
+            look_ahead=look_ahead,
+            fade=_usual_fade(model.sample_rate, hop),
+        )
+        self.source, self.vocoder = source, vocoder
+
+    def _tokens(self, wav):
+        return self.model.encode(wav, wav.new_ones(1))[0]
+
+    def _wave(self, tokens):
+        if not self.vocoder:
+            raise ValueError(
+                f"{self.source} has no vocoder, so these tokens cannot be "
+                f"decoded: put its hyperparams.yaml and weights there, or "
+                f"give a name as speechbrain/hifigan-wavlm-k1000-LibriTTS"
+            )
+        self.model.device = self.model.codec_vocoder.device = tokens.device
+        time, layers = tokens.shape[1], self.model.ssl_layer_ids
+        # The vocoder wants four frames.
+        short = tokens[:, -1:].expand(-1, max(0, 4 - time), -1)
+        tokens = torch.cat([tokens, short], 1)
+        return self.model.decode(tokens, list(layers[: tokens.shape[2]]))
