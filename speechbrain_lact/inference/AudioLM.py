@@ -7,6 +7,7 @@ Authors
 
 import shutil
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -18,7 +19,7 @@ from speechbrain.utils.logger import get_logger
 from speechbrain_lact.inference.card import audio_card
 from speechbrain_lact.inference.export import YAML_FILE, dump_yaml
 from speechbrain_lact.lobes.models.LaCTAudioLM import Sampling
-from speechbrain_lact.processing.long_outputs import Deadline
+from speechbrain_lact.processing.long_outputs import Deadline, worst_span
 
 DEFAULT_TOKENIZER = Path(__file__).with_name("audio_tokenizer")
 TOKENIZER = "tokenizer"  # folder of a language model's tokenizer
@@ -279,6 +280,54 @@ class AudioGenerator:
         tokens, state = self.model.generate(state, most, **sampling)
         with torch.inference_mode():
             return self.tokenizer.decode(tokens)[0], tokens[0], state
+
+    def refine(self, state, tokens, seconds=1.0, tries=4, seed=1, **sampling):
+        """Makes the least likely span of a recording anew, and keeps the
+        likeliest of the tries, the old one among them.
+
+        Arguments
+        ---------
+        state : GenerationState
+            What `generate` was called with.
+        tokens : torch.Tensor
+            What it made [T, K].
+        seconds : float
+            Length of the span.
+        tries : int
+            How often it is made anew.
+        seed : int
+            Of the first try; the next has the next.
+        **sampling : dict
+            As `Sampling`.
+
+        Returns
+        -------
+        tokens : torch.Tensor
+            [T, K], the same outside the span.
+        start : int
+            First frame of the span.
+        """
+        span = min(self.frames(seconds), len(tokens))
+        likelihood = self.model.score(tokens, state)
+        start = int(worst_span(likelihood[None], span)[0])
+        end = start + span
+        if start:
+            state_there = self.model.force(state, tokens[:start])
+            _, state_there = self.model.generate(state_there, start)
+        else:
+            state_there = state
+        made, sampling = [tokens], {**sampling, "may_end": False}
+        for number in range(seed, seed + tries):
+            there = torch.full_like(state_there.seed, number)
+            there = replace(state_there, seed=there)
+            new, _ = self.model.generate(there, span, **sampling)
+            made.append(torch.cat([tokens[:start], new[0], tokens[end:]]))
+        # What follows must fit, too.
+        scores = [
+            float(self.model.score(x, state)[start : end + span].sum())
+            for x in made
+        ]
+        return made[scores.index(max(scores))], start
 
     def generate_stream(
         self, state, seconds, buffer_seconds=0.2, deadline=False, **sampling

@@ -337,6 +337,43 @@ def test_stream_goes_on_where_its_reader_stopped():
     assert torch.equal(rest[0], tokens[20:])
 
 
+@pytest.mark.parametrize("prompt", [False, True])
+def test_score_is_the_likelihood_of_each_frame(prompt):
+    """By definition: the product over codebooks of what each step gave."""
+    net = make("lact")
+    state = begin(net, [0 if prompt else 2])
+    tokens, _ = net.generate(state, 6, may_end=False)
+    found, log = net.score(tokens[0], state), torch.zeros(6).double()
+    for row in range(6 + BOOKS - 1):
+        for k in range(BOOKS):
+            if 0 <= row - k < 6:
+                shares = state.model.logits[0, k].log_softmax(0)
+                log[row - k] += shares[tokens[0, row - k, k]]
+        if row == 0:
+            state = net.force(state, tokens[0])
+        _, _, state = net.step(state, Sampling(may_end=False))
+    # Frames whose rows all had nothing but known tokens beside them.
+    sure = 6 - BOOKS + 1
+    assert (found[:sure].double() - log[:sure]).abs().max() < 1e-4
+
+
+def test_refining_keeps_the_rest_and_is_no_less_likely():
+    made = small_generator()
+    state = made.begin(text="hi", seed=3)
+    _, tokens, _ = made.generate(state, 1.2, temperature=2.0, may_end=False)
+    before = made.model.score(tokens, state)
+    better, start = made.refine(state, tokens, 0.2, tries=6, temperature=0.3)
+    after = made.model.score(better, state)
+    span = made.frames(0.2)
+    assert before[start : start + span].mean() <= before.mean()
+    assert not torch.equal(better, tokens)
+    assert torch.equal(better[:start], tokens[:start])
+    assert torch.equal(better[start + span :], tokens[start + span :])
+    assert after[start : start + 2 * span].sum() > (
+        before[start : start + 2 * span].sum()
+    )
+
+
 @pytest.mark.parametrize(
     "options, named",
     [

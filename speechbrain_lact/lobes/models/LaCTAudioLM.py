@@ -10,7 +10,7 @@ Authors
 * speechbrain_lact contributors 2026
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -748,6 +748,58 @@ class AudioLM(nn.Module):
         rows = nn.utils.rnn.pad_sequence(rows, True, self.none).to(device)
         with torch.inference_mode():
             return self(rows, lengths, state)[1]
+
+    def force(self, state, tokens):
+        """Says what the next frames are.
+
+        Arguments
+        ---------
+        state : GenerationState
+            Of one row.
+        tokens : torch.Tensor
+            [T, K]
+
+        Returns
+        -------
+        GenerationState
+            `generate` makes these frames first.
+        """
+        self.check(tokens)
+        rows = delay(tokens, PADDING)
+        forced = rows.new_full((len(rows) + self.codebooks, len(rows[0])), -1)
+        forced[: len(rows)] = rows
+        before = forced[: self.codebooks]
+        # The later codebooks of a prompt's last frames.
+        forced[: self.codebooks] = torch.where(
+            before < 0, state.forced[0, : self.codebooks], before
+        )
+        return replace(state, forced=forced[None])
+
+    def score(self, tokens, state):
+        """Log-likelihood of audio that follows a state.
+
+        Arguments
+        ---------
+        tokens : torch.Tensor
+            [T, K]
+        state : GenerationState
+            Of one row.
+
+        Returns
+        -------
+        torch.Tensor
+            Of each frame, all its codebooks together, natural logarithm [T].
+        """
+        # A row may have later codebooks of a prompt's last frames.
+        rows = delay(tokens, self.none)
+        known = state.forced[0, : len(rows)]
+        head = rows[: len(known)]
+        rows[: len(known)] = torch.where(known >= 0, known, head)
+        with torch.inference_mode():
+            logits, _ = self(rows[None, :-1], state=state.model)
+        logits = torch.cat([state.model.logits[:, None], logits], 1)[0].float()
+        found = logits.log_softmax(-1).gather(-1, rows[..., None])[..., 0]
+        return undelay(found).sum(1)
 
     def _choose(self, state, sampling, active):
         """The next row of audio of each row [B, K]."""
