@@ -18,14 +18,12 @@ Authors
 
 import argparse
 import json
-import os
-import platform
 import statistics
-import subprocess
 import sys
 import time
 from pathlib import Path
 
+import machine
 import soundfile
 import torch
 from matplotlib.figure import Figure
@@ -363,15 +361,7 @@ def main():
             },
             RESULTS / "audio_lm_voice.png",
         )
-    git = ["git", "rev-parse", "--short", "HEAD"]
-    commit = subprocess.run(git, capture_output=True, text=True).stdout.strip()
-    found["about"] = {
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-        "threads": torch.get_num_threads(),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "commit": commit,
-    }
+    found["about"] = machine.about()
     path.write_text(json.dumps(found, indent=1))
     path.with_suffix(".md").write_text(report(found) + "\n")
     print(found["about"], report(found), sep="\n")

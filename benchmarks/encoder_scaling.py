@@ -14,13 +14,13 @@ Authors
 
 import argparse
 import json
-import os
-import platform
 import resource
 import subprocess
 import sys
 import time
 from pathlib import Path
+
+import machine
 
 RESULTS = Path(__file__).parent / "results"
 MODELS = ("LaCT", "RelPosMHAXL", "RoPEMHA")
@@ -196,19 +196,9 @@ def main():
         model, mode, seconds = options.one
         print(json.dumps(measure(model, mode, int(seconds), options.repeat)))
         return
-    import torch
-
     rows = run_all(options.seconds, options.repeat, options.rounds)
-    git = ["git", "rev-parse", "--short", "HEAD"]
-    commit = subprocess.run(git, capture_output=True, text=True).stdout.strip()
     RESULTS.mkdir(exist_ok=True)
-    about = {
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-        "threads": torch.get_num_threads(),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "commit": commit,
-    }
+    about = machine.about()
     path = RESULTS / "encoder_scaling.json"
     path.write_text(json.dumps({"about": about, "rows": rows}, indent=1))
     path.with_suffix(".md").write_text(table(rows) + "\n")

@@ -20,14 +20,14 @@ Authors
 
 import argparse
 import json
-import os
-import platform
 import resource
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
+
+import machine
 
 RESULTS = Path(__file__).parent / "results"
 PIECE = 0.08
@@ -315,18 +315,8 @@ def main():
         name, model, path = options.one
         print(json.dumps(globals()[name](model, path)))
         return
-    import torch
-
     found = measure(options.folder, options.model, options.hours)
-    git = ["git", "rev-parse", "--short", "HEAD"]
-    commit = subprocess.run(git, capture_output=True, text=True).stdout.strip()
-    found["about"] = {
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-        "threads": torch.get_num_threads(),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "commit": commit,
-    }
+    found["about"] = machine.about()
     path = RESULTS / "transcription.json"
     path.write_text(json.dumps(found, indent=1))
     path.with_suffix(".md").write_text(table(found) + "\n")

@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from speechbrain.nnet.attention import PositionalwiseFeedForward
+from speechbrain_lact.lobes.models.audio_tokenizers import PADDING
 from speechbrain_lact.nnet.lact import LaCT, LaCTState
 from speechbrain_lact.nnet.state import (
     State,
@@ -29,8 +30,6 @@ from speechbrain_lact.nnet.state import (
     splice,
     zero_padding,
 )
-
-PADDING = -1  # stands after a row's last token
 
 
 @dataclass
