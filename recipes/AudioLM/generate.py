@@ -53,7 +53,7 @@ def arguments_of(argv):
     add("--prompt", help="audio file that is gone on from")
     add("--style", help="audio file of the voice to be taken")
     add("--domain", help="one of the model's")
-    add("--reference", help="real audio: its spectrogram stands beside")
+    add("--reference", nargs="+", help="real audio, to be seen beside")
     add("--seed", type=int, default=0)
     add("--temperature", type=float, default=0.9)
     add("--top_k", type=int, default=0)
@@ -65,11 +65,6 @@ def arguments_of(argv):
     add("--embedder", default=str(DEFAULT_EMBEDDER))
     add("--output", default="results/generated")
     return parser.parse_args(argv)
-
-
-def read(path, rate):
-    """A file as mono samples [S] at a rate."""
-    return AudioFile(path, rate).read()
 
 
 def make(generator, options, prompt, style):
@@ -132,10 +127,11 @@ def main(argv):
     embedder = load_embedder(options.embedder)
     generator = AudioGenerator.from_hparams(options.model, embedder)
     rate = generator.tokenizer.sample_rate
-    prompt, style, reference = (
-        None if path is None else read(path, rate)
-        for path in (options.prompt, options.style, options.reference)
+    prompt, style = (
+        None if path is None else AudioFile(path, rate).read()
+        for path in (options.prompt, options.style)
     )
+    real = [AudioFile(path, rate).read() for path in options.reference or []]
     folder = Path(options.output)
     folder.mkdir(parents=True, exist_ok=True)
     began = time.perf_counter()
@@ -170,8 +166,8 @@ def main(argv):
         found["word_errors"], found["words"] = errors, words
     (folder / "measures.json").write_text(json.dumps(found, indent=1))
     pictures = {"generated": wav}
-    if reference is not None:
-        pictures = {"real": reference[: len(wav)], **pictures}
+    if real:
+        pictures = {"real": torch.cat(real)[: len(wav)], **pictures}
     plot_spectrograms(pictures, rate, folder / "spectrogram.png")
     print(
         f"{seconds:.1f} s of audio in {took:.1f} s, the first after "
