@@ -592,7 +592,7 @@ class LaCT(nn.Module):
             and self.options["weight_norm"] != "pre"
             and same_number(state.window.counts) == width
             and same_number(state.waiting.counts) == 0
-            and not bool(state.fast.fresh.any())
+            and same_number(state.fast.fresh.flatten()) is not None
         )
 
     def _step(self, x, projected, state, window):
@@ -629,9 +629,13 @@ class LaCT(nn.Module):
         gates = [rates.view(rows, self.fast_heads, 3)]
         none = torch.zeros_like(gate) if decay is None else decay
         gates = torch.cat([*gates, none.view(rows, self.fast_heads, 1)], 2)
-        read = fast_weight_apply(
-            fast.weights.flatten(0, 1), q.reshape(-1, 1, q.shape[-1])
-        ).view(qkv[:, 0].shape)
+        weights = fast.weights.flatten(0, 1)
+        if same_number(fast.fresh.flatten()):
+            # Nothing was learned yet: these are the module's own.
+            weights = torch.stack([self.w0, self.w2, self.w1.mT], 1)
+            weights = weights.to(core).repeat(rows, 1, 1, 1)
+        read = fast_weight_apply(weights, q.reshape(-1, 1, q.shape[-1]))
+        read = read.view(qkv[:, 0].shape)
         norm = torch.linalg.vector_norm(read, dim=-1, keepdim=True)
         size = (norm.square() / read.shape[-1] + 1e-5).rsqrt()
         size = size * F.silu(gate).view(rows, self.fast_heads, 1)

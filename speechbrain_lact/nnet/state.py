@@ -377,11 +377,11 @@ def same_number(numbers):
     Arguments
     ---------
     numbers : torch.Tensor
-        Integers [B].
+        Integers or booleans [B].
 
     Returns
     -------
-    int or None
+    int or bool or None
 
     Example
     -------
