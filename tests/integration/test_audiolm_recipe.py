@@ -14,6 +14,7 @@ import pytest
 import soundfile
 import torch
 
+from recipes.AudioLM import generate
 from speechbrain_lact.dataio.audio import read_audio
 from speechbrain_lact.evaluation.coherence import nll_over_position
 from speechbrain_lact.inference.AudioLM import AudioGenerator, load_tokenizer
@@ -194,7 +195,6 @@ def test_generate_says_text_and_scores_it(trained, tmp_path):
 @pytest.mark.parametrize(
     "given, named",
     [
-        (["--seconds", "0"], "seconds"),
         (["--top_p", "0"], "top_p"),
         (["--temperature", "-1"], "temperature"),
         (["--text", "123"], "text"),
@@ -202,24 +202,24 @@ def test_generate_says_text_and_scores_it(trained, tmp_path):
         (["--domain", "music"], "music"),
     ],
 )
-def test_generate_refuses_in_one_line(trained, tmp_path, given, named):
+def test_generate_names_what_is_wrong(trained, tmp_path, given, named):
+    model = ["--model", str(trained / "lm" / "model")]
+    with pytest.raises((ValueError, OSError), match=named):
+        generate.main([*model, "--output", str(tmp_path), *given])
+
+
+def test_generate_refuses_in_one_line(trained, tmp_path):
+    given = ["--model", trained / "lm" / "model", "--seconds", 0]
     done = subprocess.run(
-        [
-            sys.executable,
-            str(RECIPES / "generate.py"),
-            "--model",
-            str(trained / "lm" / "model"),
-            "--output",
-            str(tmp_path),
-            *given,
-        ],
+        [sys.executable, str(RECIPES / "generate.py"), *map(str, given)],
         capture_output=True,
         text=True,
         check=False,
+        cwd=tmp_path,
     )
     assert done.returncode == 1
     last = done.stderr.strip().splitlines()[-1]
-    assert last.startswith("generate.py: ") and named in last
+    assert last.startswith("generate.py: seconds")
 
 
 def test_a_folder_without_a_model_is_named(tmp_path):
