@@ -51,7 +51,7 @@ from speechbrain_lact.processing.speaker_states import (  # noqa: E402
 
 RESULTS = HERE / "results"
 EDGES = (0, 5, 10, 20, 30, 60, 120, 180, 240, 300)  # seconds
-LENGTHS = (6, 10, 20, 40, 80, 150, 300)  # seconds of context
+LENGTHS = (10, 20, 40, 80, 150, 300)  # seconds of context
 STEPS = 256  # timed at each of them: whole chunks of the memory
 LAST = 10.0  # seconds at the end of what was generated
 SAMPLING = {"temperature": 0.9, "top_p": 0.95, "may_end": False}
