@@ -687,14 +687,12 @@ class AudioLM(nn.Module):
                 if not len(tokens):
                     raise ValueError("prompt: it has no frames")
                 audio = self.audio_rows(tokens.cpu(), end=False)
-                frames[i] = len(tokens)
                 # The last frames' later codebooks stand in rows to come.
-                ahead = audio[len(tokens) :]
-                forced[i, : len(ahead)] = ahead
-                audio = audio[: len(tokens)][-books:]
-                recent[i, books - len(audio) :] = audio
-                parts.append(self.audio_rows(tokens.cpu(), end=False))
-                parts[-1] = parts[-1][: len(tokens)]
+                audio, ahead = audio.split([len(tokens), books - 1])
+                parts.append(audio)
+                frames[i] = len(tokens)
+                forced[i, : books - 1] = ahead
+                recent[i, -len(audio) :] = audio[-books:]
             rows.append(torch.cat(parts))
         forced[forced == self.none] = PADDING
         device = self.head.weight.device
