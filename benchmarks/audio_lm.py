@@ -21,6 +21,7 @@ import json
 import statistics
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import machine
@@ -153,15 +154,8 @@ def token_costs(generator, lengths):
         )
         for part in fill.split(512, 1):
             _, model = net(part, state=state.model)
-            state = type(state)(
-                model,
-                state.recent,
-                state.forced,
-                state.made + part.shape[1],
-                state.prompt,
-                state.ended,
-                state.seed,
-            )
+            read = state.made + part.shape[1]
+            state = replace(state, model=model, made=read)
         times = []
         for _ in range(STEPS):
             began = time.perf_counter()

@@ -45,16 +45,14 @@ from speechbrain_lact.processing.sessions import (
     SessionBatchSampler,
     SessionStates,
 )
-from speechbrain_lact.processing.speaker_states import (
-    DEFAULT_EMBEDDER,
-    load_embedder,
-)
+from speechbrain_lact.processing.speaker_states import DEFAULT_EMBEDDER
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "LibriSpeech"))
 from train import (  # noqa: E402
     check_sizes,
     given_settings,
+    load_voices,
     load_yaml,
     markdown,
     plain_settings,
@@ -74,7 +72,6 @@ class AudioLMBrain(sb.Brain):
         if self.hparams.carry_state:
             self.checkpointer.add_recoverable("states", self.states)
         self.carry = self.hparams.carry_state
-        self.history = []
 
     def compute_forward(self, batch, stage):
         """Scores of each next row [B, L, K, C + 2]."""
@@ -341,7 +338,12 @@ def load_experiment(path, overrides):
     csvs = prepare_data(settings, skip_prep=True)
     source = settings["tokenizer"] or DEFAULT_TOKENIZER
     tokenizer = load_tokenizer(source)
-    embedder = load_embedder(settings["speaker_encoder"] or DEFAULT_EMBEDDER)
+    embedder, speaker_size = load_voices(
+        {
+            "speaker_encoder": settings["speaker_encoder"] or DEFAULT_EMBEDDER,
+            "sample_rate": tokenizer.sample_rate,
+        }
+    )
     sizes = set(tokenizer.codebook_sizes)
     if len(sizes) > 1:
         raise ValueError(f"tokenizer: {source} has codebooks of several sizes")
@@ -349,7 +351,7 @@ def load_experiment(path, overrides):
         num_codebooks=len(tokenizer.codebook_sizes),
         codebook_size=sizes.pop(),
         sample_rate=tokenizer.sample_rate,
-        speaker_size=embedder.encode_batch(torch.ones(1, 16000)).numel(),
+        speaker_size=speaker_size,
     )
     hparams = load_yaml(path, given)
     hparams["tokenizer"], hparams["embedder"] = tokenizer, embedder

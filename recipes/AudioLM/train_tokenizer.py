@@ -32,7 +32,7 @@ from speechbrain_lact.inference.AudioLM import write_audio_model
 from speechbrain_lact.inference.card import training_sources
 
 HERE = Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE.parent / name) for name in ("LibriSpeech",)]
+sys.path.insert(0, str(HERE.parent / "LibriSpeech"))
 from train import (  # noqa: E402
     check_sizes,
     given_settings,

@@ -630,7 +630,7 @@ class LaCT(nn.Module):
         none = torch.zeros_like(gate) if decay is None else decay
         gates = torch.cat([*gates, none.view(rows, self.fast_heads, 1)], 2)
         weights = fast.weights.flatten(0, 1)
-        if same_number(fast.fresh.flatten()):
+        if bool(fast.fresh[0, 0]):
             # Nothing was learned yet: these are the module's own.
             weights = torch.stack([self.w0, self.w2, self.w1.mT], 1)
             weights = weights.to(core).repeat(rows, 1, 1, 1)

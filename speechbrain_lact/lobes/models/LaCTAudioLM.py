@@ -23,10 +23,10 @@ from speechbrain_lact.nnet.lact import LaCT, LaCTState
 from speechbrain_lact.nnet.state import (
     State,
     buffer,
-    length_mask,
     nested,
     padding_mask,
     row_lengths,
+    same_number,
     splice,
     zero_padding,
 )
@@ -328,7 +328,7 @@ class CachedAttention(nn.Module):
         columns = torch.arange(time, device=x.device)
         places = before[:, None] + columns
         q, k = self._turn(q, places), self._turn(k, places)
-        whole = mask is None and bool((before == state.keys.shape[1]).all())
+        whole = mask is None and same_number(before) == state.keys.shape[1]
         if whole:
             keys = torch.cat([state.keys, k], 1)
             values = torch.cat([state.values, v], 1)
@@ -348,11 +348,9 @@ class CachedAttention(nn.Module):
             dropout_p=self.dropout if self.training else 0.0,
         )
         out = self.out_proj(out.transpose(1, 2).flatten(2))
-        width = keys.shape[1] if whole else int(counts.max())
-        kept = keys[:, :width], values[:, :width]
-        if not whole:
-            there = length_mask(counts, width)
-            kept = [zero_padding(tensor, there) for tensor in kept]
+        width = int(counts.max())
+        there = padding_mask(counts, width)
+        kept = (zero_padding(x[:, :width], there) for x in (keys, values))
         return zero_padding(out, mask), None, KVState(*kept, counts)
 
 
