@@ -81,6 +81,13 @@ class ASR(SkipBadFiles, sb.Brain):
             self.states = SessionStates(encoder, LaCTEncoderState)
             self.checkpointer.add_recoverable("states", self.states)
         self.voices = {}
+        self.through = getattr(self.hparams, "bptt_utterances", 1)
+        if self.through > 1:
+            if self.grad_accumulation_factor > 1:
+                raise ValueError(
+                    "bptt_utterances: not with grad_accumulation_factor"
+                )
+            self.grad_accumulation_factor = self.through
 
     def compute_forward(self, batch, stage):
         """Log-probabilities of the tokens [B, T, V], lengths [B], and what
@@ -148,7 +155,8 @@ class ASR(SkipBadFiles, sb.Brain):
         *outputs, after = encoder(src, tokens, state=state, **options)
         self.updates += (after.updates - state.updates).tolist()
         self.skipped += int((after.skipped - state.skipped).sum())
-        self.states.keep(*place, after)
+        goes_on = stage == sb.Stage.TRAIN and self.step % self.through
+        self.states.keep(*place, after, detach=not goes_on)
         if self.memory == "other":
             state = self.other_voices(batch.spk_id, state)
             *outputs, _ = encoder(src, tokens, state=state, **options)
@@ -210,6 +218,27 @@ class ASR(SkipBadFiles, sb.Brain):
             self.speaker_of.update(zip(batch.id, batch.spk_id))
         return loss
 
+    def fit_batch(self, batch):
+        """As SpeechBrain's. With `bptt_utterances`, nothing is learned until
+        so many utterances were heard, and then from all of them at once:
+        gradients go through the memory to what it was made of."""
+        if self.through == 1:
+            return super().fit_batch(batch)
+        should_step = self.step % self.through == 0
+        self.on_fit_batch_start(batch, should_step)
+        with self.training_ctx:
+            outputs = self.compute_forward(batch, sb.Stage.TRAIN)
+            loss = self.compute_objectives(outputs, batch, sb.Stage.TRAIN)
+        self.losses.append(loss / self.through)
+        if should_step:
+            total = self.scaler.scale(sum(self.losses))
+            self.losses = []
+            self.check_loss_isfinite(total)
+            total.backward()
+            self.optimizers_step()
+        self.on_fit_batch_end(batch, outputs, loss, should_step)
+        return loss.detach().cpu()
+
     def decode(self, log_probs, encoded, lengths, stage):
         """Words of each row: CTC greedy while training."""
         searching = stage == sb.Stage.TEST and self.searcher is not None
@@ -229,6 +258,7 @@ class ASR(SkipBadFiles, sb.Brain):
         """Empty metrics; sessions begin anew unless resumed midway."""
         self.seconds, self.audio = 0.0, 0.0
         self.updates, self.skipped, self.bank = [], 0, {}
+        self.losses = []  # that nothing was learned from yet
         if self.has_memory and not (stage == sb.Stage.TRAIN and self.step):
             self.states.clear()
         if stage != sb.Stage.TRAIN:
@@ -910,7 +940,7 @@ def main(arguments):
     loader = session_loader(train, hparams["batch_size"], hparams, brain)
     sampler = loader["batch_sampler"]
     brain.train_sampler = sampler
-    steps = hparams["number_of_steps"] * hparams["grad_accumulation_factor"]
+    steps = hparams["number_of_steps"] * brain.grad_accumulation_factor
     hparams["epoch_counter"].limit = math.ceil(steps / len(sampler))
     brain.optimizer_step_limit = hparams["number_of_steps"]
     train_loader = sb.dataio.dataloader.make_dataloader(train, **loader)
