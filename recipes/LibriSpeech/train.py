@@ -58,7 +58,8 @@ HERE = Path(__file__).resolve().parent
 MINI = HERE.parents[1] / "hparams" / "mini.yaml"
 MINI_HOURS = 20
 NEVER = -1e4  # a bias with which nothing is chosen
-MEMORIES = ("carried", "reset", "other", "frozen", "none")
+SESSION = 12  # utterances of a session, about, in a batch of whole ones
+MEMORIES = ("carried", "reset", "other", "frozen", "none", "session")
 
 logger = get_logger(__name__)
 
@@ -317,17 +318,16 @@ class ASR(SkipBadFiles, sb.Brain):
                 bias = getattr(self.hparams, name).w.bias.data
                 bias[self.tokenizer.sp.vocab_size() :] = NEVER
 
-    def test(self, name, data, loader_kwargs):
+    def test(self, name, load):
         """Scores a test set under each kind of memory.
 
         Arguments
         ---------
         name : str
             The test set.
-        data : DynamicItemDataset
-            Its utterances.
-        loader_kwargs : dict
-            For the data loader.
+        load : callable
+            Takes how many utterances of a session are one at most; returns
+            the data set and arguments of its loader.
 
         Returns
         -------
@@ -335,18 +335,22 @@ class ASR(SkipBadFiles, sb.Brain):
             One row of results for each kind of memory.
         """
         rows, mixers = [], _lact_modules(self.modules)
+        data, options = load(1)
         speakers = {data.data[i]["spk_id"] for i in data.data_ids}
         for memory in self.hparams.test_memory:
             if memory == "other" and len(speakers) == 1:
                 logger.info("%s: one speaker, so no other's memory", name)
                 continue
-            self.memory = memory
+            self.memory, heard = memory, (data, options)
+            if memory == "session":
+                self.memory = "reset" if self.has_memory else "none"
+                heard = load(math.inf)
             rates = [mixer.base_lr for mixer in mixers]
             if memory == "frozen":
                 for mixer in mixers:
                     mixer.base_lr = 0.0
             bad = len(self.bad_files)
-            self.evaluate(data, min_key="WER", test_loader_kwargs=loader_kwargs)
+            self.evaluate(heard[0], min_key="WER", test_loader_kwargs=heard[1])
             for mixer, rate in zip(mixers, rates):
                 mixer.base_lr = rate
             suffix = "" if len(self.hparams.test_memory) == 1 else f"_{memory}"
@@ -406,8 +410,8 @@ def join_utterances(rows, most, seed):
     ---------
     rows : dict
         Rows of a CSV.
-    most : int
-        How many at most; how many is drawn for each.
+    most : int or float
+        How many at most; how many is drawn for each. `math.inf`: all.
     seed : int
         Seed of the draws.
 
@@ -423,7 +427,8 @@ def join_utterances(rows, most, seed):
     for key in order:
         row = rows[key]
         if room == 0 or last["session"] != row["session"]:
-            last, room = {**row}, draw.randint(1, most)
+            last = {**row}
+            room = most if most == math.inf else draw.randint(1, most)
             joined[key] = last
         else:
             for name, glue in (("wav", "\n"), ("wrd", " ")):
@@ -922,10 +927,13 @@ def main(arguments):
     rows = []
     for csv in csvs["test"]:
         report_unknown(csv, tokenizer)
-        data = make_dataset(csv, hparams, tokenizer)
-        rows += brain.test(
-            Path(csv).stem, data, session_loader(data, test_size, hparams)
-        )
+
+        def load(most, csv=csv):
+            data = make_dataset(csv, hparams, tokenizer, most)
+            size = test_size if most == 1 else max(1, test_size // SESSION)
+            return data, session_loader(data, size, hparams)
+
+        rows += brain.test(Path(csv).stem, load)
     write_results(brain, rows, hparams, began)
     if if_main_process():
         folder = Path(hparams["output_folder"]) / "model"

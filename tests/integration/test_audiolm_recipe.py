@@ -7,6 +7,7 @@ Authors
 import csv
 import importlib
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 import soundfile
 import torch
+from safetensors.torch import load_file, save_file
 
 from recipes.AudioLM import generate
 from speechbrain_lact.dataio.audio import read_audio
@@ -152,6 +154,24 @@ def test_killed_run_goes_on_where_it_was(trained, corpus, tmp_path):
         for folder in (trained / "lm", tmp_path / "lm")
     )
     assert one == other
+
+
+def test_another_tokenizer_reads_the_corpus_anew(trained, corpus, tmp_path):
+    """In the same folder tokens of the tokenizer before are not taken."""
+    shutil.copytree(trained / "lm", tmp_path / "lm")
+    shutil.copytree(trained / "tokenizer" / "model", tmp_path / "other")
+    path = tmp_path / "other" / "tokenizer.safetensors"
+    weights = load_file(path)
+    weights["codebooks"] = weights["codebooks"].flip(1).contiguous()
+    save_file(weights, path)
+    flags = [f"--tokenizer={tmp_path / 'other'}"]
+    run("train.py", *command("lact_audiolm", corpus, tmp_path / "lm", *flags))
+    before, after = (
+        json.loads((folder / "lm" / "results.json").read_text())["rows"][0]
+        for folder in (trained, tmp_path)
+    )
+    # The names of all tokens were exchanged.
+    assert after["bits per token"] != before["bits per token"]
 
 
 @pytest.mark.parametrize("name", ["window_audiolm", "transformer_audiolm"])
