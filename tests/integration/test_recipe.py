@@ -222,10 +222,10 @@ def test_gradients_go_through_the_memory(corpus, tmp_path):
     for reset in (0, 1):
         through = found["bptt_utterances", reset]
         detached = found["grad_accumulation_factor", reset]
-        same = [
-            torch.allclose(through[k], detached[k], atol=1e-5) for k in through
-        ]
-        assert all(same) == bool(reset)
+        apart = max(
+            float((through[k] - detached[k]).abs().max()) for k in through
+        )
+        assert (apart < 1e-4) == bool(reset), apart
     # A session as one utterance: fewer of them, all of their words.
     rows = results(folder)
     whole = rows["test-clean", "session"]["speakers"]
