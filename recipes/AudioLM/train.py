@@ -34,6 +34,7 @@ from speechbrain.dataio.dataset import DynamicItemDataset
 from speechbrain.utils.distributed import if_main_process, run_on_main
 from speechbrain.utils.logger import get_logger
 from speechbrain_lact.dataio.audio import read_audio
+from speechbrain_lact.inference.ASR import fingerprint
 from speechbrain_lact.inference.AudioLM import (
     DEFAULT_TOKENIZER,
     TOKENIZER,
@@ -375,8 +376,10 @@ def main(arguments):
 
     def read(csv):
         """Tokens and voices of a CSV."""
-        cache = Path(hparams["save_folder"]) / f"{Path(csv).stem}.safetensors"
         parts = hparams["tokenizer"], hparams["embedder"]
+        made_by = "_".join(map(fingerprint, parts))
+        cache = f"{Path(csv).stem}_{made_by}.safetensors"
+        cache = Path(hparams["save_folder"]) / cache
         return encode_corpus(csv, *parts, hparams["sample_rate"], cache)
 
     brain = AudioLMBrain(

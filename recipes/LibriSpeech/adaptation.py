@@ -74,10 +74,10 @@ import matplotlib.pyplot as plt  # noqa: E402
 logger = get_logger(__name__)
 
 VERSION = 1  # raise it when the same settings give other results
-FIRST, LAST = 5, 10  # of a session's utterances, those that are scored
+FIRST = 5  # of a session's utterances that are scored
 MEMORY = ("carried", "reset", "oracle", "detected", "other", "frozen")
-PLAIN, SUTA, TUNED = "as it is", "SUTA", "fine-tuned"
-SYSTEMS = (*MEMORY, PLAIN, SUTA, TUNED)
+PLAIN, SESSION, SUTA, TUNED = "as it is", "session", "SUTA", "fine-tuned"
+SYSTEMS = (*MEMORY, PLAIN, SESSION, SUTA, TUNED)
 POOLED = "noise"
 
 TUNING_STEPS = 10
@@ -154,7 +154,7 @@ class Model:
             return list(MEMORY)
         if self.ours:
             return [PLAIN]
-        return [PLAIN, SUTA, *(f"{TUNED} {count}" for count in tuned)]
+        return [PLAIN, SESSION, SUTA, *(f"{TUNED} {count}" for count in tuned)]
 
     def words(self, tokens):
         """The words of tokens."""
@@ -202,13 +202,15 @@ class Model:
 # --- What is heard -------------------------------------------------------
 
 
-def read_set(path):
+def read_set(path, last):
     """Utterances of a test set that can be read, and those that cannot.
 
     Arguments
     ---------
     path : str
         CSV file.
+    last : int
+        The last utterance of a session that is scored.
 
     Returns
     -------
@@ -230,6 +232,7 @@ def read_set(path):
                 row["session"],
                 int(row["position"]),
                 float(row["duration"]),
+                FIRST <= int(row["position"]) + 1 <= last,
             )
         )
     good.sort(key=lambda u: (u.session, u.position))
@@ -242,7 +245,7 @@ def read_set(path):
 
 def is_scored(utterance):
     """Whether it counts: the earlier ones are only heard."""
-    return FIRST <= utterance.position + 1 <= LAST
+    return utterance.scored
 
 
 def group(utterances, key):
@@ -441,6 +444,24 @@ def hear_plain(model, utterances, wave, batch_size, bar):
     for utterance in utterances:
         heard[utterance.key] = " ".join(model.hear_alone(wave(utterance)))
         bar.update()
+    return heard
+
+
+@torch.no_grad()
+def hear_session(model, utterances, wave, bar):
+    """What a model with full attention hears in each utterance, given the
+    whole session at once: the most that any memory of it could tell."""
+    heard = {}
+    for session in group(utterances, lambda u: u.session).values():
+        wavs = [wave(utterance) for utterance in session]
+        log_probs = model.encoder(torch.cat(wavs)[None].to(model.asr.device))
+        ends = np.cumsum([len(wav) for wav in wavs])
+        ends = np.rint(ends * (log_probs.shape[1] / ends[-1])).astype(int)
+        starts = [0, *ends[:-1]]
+        for utterance, start, end in zip(session, starts, ends):
+            words = model.decode_whole(log_probs[:, start:end])
+            heard[utterance.key] = " ".join(words)
+            bar.update()
     return heard
 
 
@@ -743,6 +764,8 @@ class Runner:
             result["updates"] = statistics.fmean(updates)
         elif task.system == PLAIN:
             heard = hear_plain(model, utterances, wave, batch_size, bar)
+        elif task.system == SESSION:
+            heard = hear_session(model, utterances, wave, bar)
         elif task.system == SUTA:
             heard, result["learning"] = hear_suta(
                 model, utterances, wave, self.given.suta_lr, bar
@@ -974,6 +997,36 @@ class Report:
                 if self.has(pool, f"{name} {system}", other)
             ]
             rows += self._judge(found)
+        return rows
+
+    def headroom(self):
+        """What full attention over the session gains over the utterance
+        alone, what carrying a memory gains, and the share; in WER points."""
+        rows = []
+        models = self.runner.models
+        memories = [name for name in models if models[name][0].mixers]
+        plain = [name for name in models if not models[name][0].ours]
+        for pool, peer in itertools.product(self.pools, plain):
+            whole = label(peer, SESSION)
+            if not self.has(pool, whole, peer):
+                continue
+            gain = self.wer(pool, peer)[0] - self.wer(pool, whole)[0]
+            found = asdict(self.compare(pool, whole, peer))
+            row = {"condition": pool, "full attention": peer, "headroom": gain}
+            row |= {name: found[key] for key, name in COMPARED.items()}
+            high = found["high"]
+            for name in memories:
+                if not self.has(pool, f"{name} carried", f"{name} reset"):
+                    continue
+                carried, reset = (
+                    self.wer(pool, f"{name} {kind}")[0]
+                    for kind in ("carried", "reset")
+                )
+                share = None
+                if high is not None and high < 0:
+                    share = (reset - carried) / gain
+                mine = {"memory": name, "gain": reset - carried}
+                rows.append({**row, **mine, "share": share})
         return rows
 
     def _judge(self, pairs):
@@ -1208,13 +1261,14 @@ def write_report(report, given, bad):
                 name: [os.path.relpath(model.folder) for model in seeds]
                 for name, seeds in runner.models.items()
             },
-            "scored": [FIRST, LAST],
+            "scored": [FIRST, given.last],
             "tuning_steps": TUNING_STEPS,
             "torch": torch.__version__,
             "threads": torch.get_num_threads(),
         },
         "rows": rows,
         "hypotheses": judged,
+        "headroom": report.headroom(),
         "costs": costs,
         "positions": positions,
         "slices": slices,
@@ -1233,7 +1287,8 @@ def write_report(report, given, bad):
         writer.writerows(rows)
     text = markdown_report(content)
     (folder / "adaptation.md").write_text(text)
-    plot_positions(positions, folder / "adaptation.png")
+    scored = content["settings"]["scored"]
+    plot_positions(positions, folder / "adaptation.png", scored)
     return text
 
 
@@ -1267,8 +1322,10 @@ def _errors(report):
 def markdown_report(content):
     """The tables of a report in Markdown."""
     parts = [
-        f"WER in percent of utterances {FIRST} to {LAST} of each session, with "
-        "95 % intervals (bootstrap over speakers). Differences are relative: "
+        "WER in percent of utterances {} to {} of each session, with ".format(
+            *content["settings"]["scored"]
+        )
+        + "95 % intervals (bootstrap over speakers). Differences are relative: "
         "below 0 are fewer errors; p is not corrected here.",
         _table(
             [
@@ -1302,6 +1359,27 @@ def markdown_report(content):
                         "verdict": row["verdict"],
                     }
                     for row in content["hypotheses"]
+                ]
+            ),
+        ]
+    if content["headroom"]:
+        parts += [
+            "Where a memory can help: headroom is what full attention over "
+            "the whole session gains over the utterance alone (WER points), "
+            "gain what carrying the memory gains over resets. No share where "
+            "the headroom's interval holds 0.",
+            _table(
+                [
+                    {
+                        "condition": row["condition"],
+                        "full attention": row["full attention"],
+                        "headroom": f"{row['headroom']:+.1f}",
+                        "difference %": _difference(row),
+                        "memory": row["memory"],
+                        "gain": f"{row['gain']:+.1f}",
+                        "share %": _percent(row["share"]),
+                    }
+                    for row in content["headroom"]
                 ]
             ),
         ]
@@ -1388,6 +1466,10 @@ def _difference(row):
     return text
 
 
+def _percent(value):
+    return None if value is None else f"{100 * value:.0f}"
+
+
 def _p(value):
     if value is None:
         return None
@@ -1398,13 +1480,15 @@ def _cost(value):
     return f"{value:.4f}"
 
 
-def plot_positions(positions, path):
+def plot_positions(positions, path, scored):
     """Draws WER over the place in the session, a panel for each condition.
 
     Arguments
     ---------
     positions : dict
         Of `Report.positions`.
+    scored : tuple of int
+        Of a session's utterances, the first and the last that count.
     path : Path
         The picture.
     """
@@ -1430,7 +1514,9 @@ def plot_positions(positions, path):
                 axis.fill_between(
                     places, low, high, alpha=0.15, color=colours[name], lw=0
                 )
-        axis.axvspan(FIRST - 0.5, LAST + 0.5, color="k", alpha=0.05, lw=0)
+        axis.axvspan(
+            scored[0] - 0.5, scored[1] + 0.5, color="k", alpha=0.05, lw=0
+        )
         axis.set(title=pool, ylim=(0, None))
         axis.xaxis.get_major_locator().set_params(integer=True)
     for axis in list(axes.flat)[len(positions) :]:
@@ -1468,7 +1554,7 @@ def prepare(given):
         name = split.removeprefix("test-")
         if name in (*CONDITIONS, POOLED) or name in sets:
             raise ValueError(f"--test_splits {split}: {name} is taken")
-        sets[name], bad[name] = read_set(path)
+        sets[name], bad[name] = read_set(path, given.last)
     known = (*sets, *CONDITIONS)
     for name in given.conditions or []:
         if name not in known:
@@ -1535,6 +1621,7 @@ def parse(arguments):
         metavar="N",
         help="fine-tune on so many utterances",
     )
+    add("--last", type=int, default=10, help="utterance that is scored")
     add("--fine_tune_lr", type=float, default=1e-4, help=" ")
     add("--suta_lr", type=float, default=1e-3, help=" ")
     add("--batch_size", type=int, default=24, help="sessions at a time")

@@ -43,6 +43,8 @@ class Utterance:
     session: str
     position: int
     seconds: float
+    scored: bool = True
+    """Whether it counts: the others are only heard."""
 
 
 class Condition:

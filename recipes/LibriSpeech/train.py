@@ -58,7 +58,8 @@ HERE = Path(__file__).resolve().parent
 MINI = HERE.parents[1] / "hparams" / "mini.yaml"
 MINI_HOURS = 20
 NEVER = -1e4  # a bias with which nothing is chosen
-MEMORIES = ("carried", "reset", "other", "frozen", "none")
+SESSION = 12  # utterances of a session, about, in a batch of whole ones
+MEMORIES = ("carried", "reset", "other", "frozen", "none", "session")
 
 logger = get_logger(__name__)
 
@@ -80,6 +81,13 @@ class ASR(SkipBadFiles, sb.Brain):
             self.states = SessionStates(encoder, LaCTEncoderState)
             self.checkpointer.add_recoverable("states", self.states)
         self.voices = {}
+        self.through = getattr(self.hparams, "bptt_utterances", 1)
+        if self.through > 1:
+            if self.grad_accumulation_factor > 1:
+                raise ValueError(
+                    "bptt_utterances: not with grad_accumulation_factor"
+                )
+            self.grad_accumulation_factor = self.through
 
     def compute_forward(self, batch, stage):
         """Log-probabilities of the tokens [B, T, V], lengths [B], and what
@@ -147,7 +155,8 @@ class ASR(SkipBadFiles, sb.Brain):
         *outputs, after = encoder(src, tokens, state=state, **options)
         self.updates += (after.updates - state.updates).tolist()
         self.skipped += int((after.skipped - state.skipped).sum())
-        self.states.keep(*place, after)
+        goes_on = stage == sb.Stage.TRAIN and self.step % self.through
+        self.states.keep(*place, after, detach=not goes_on)
         if self.memory == "other":
             state = self.other_voices(batch.spk_id, state)
             *outputs, _ = encoder(src, tokens, state=state, **options)
@@ -209,6 +218,27 @@ class ASR(SkipBadFiles, sb.Brain):
             self.speaker_of.update(zip(batch.id, batch.spk_id))
         return loss
 
+    def fit_batch(self, batch):
+        """As SpeechBrain's. With `bptt_utterances`, nothing is learned until
+        so many utterances were heard, and then from all of them at once:
+        gradients go through the memory to what it was made of."""
+        if self.through == 1:
+            return super().fit_batch(batch)
+        should_step = self.step % self.through == 0
+        self.on_fit_batch_start(batch, should_step)
+        with self.training_ctx:
+            outputs = self.compute_forward(batch, sb.Stage.TRAIN)
+            loss = self.compute_objectives(outputs, batch, sb.Stage.TRAIN)
+        self.losses.append(loss / self.through)
+        if should_step:
+            total = self.scaler.scale(sum(self.losses))
+            self.losses = []
+            self.check_loss_isfinite(total)
+            total.backward()
+            self.optimizers_step()
+        self.on_fit_batch_end(batch, outputs, loss, should_step)
+        return loss.detach().cpu()
+
     def decode(self, log_probs, encoded, lengths, stage):
         """Words of each row: CTC greedy while training."""
         searching = stage == sb.Stage.TEST and self.searcher is not None
@@ -228,6 +258,7 @@ class ASR(SkipBadFiles, sb.Brain):
         """Empty metrics; sessions begin anew unless resumed midway."""
         self.seconds, self.audio = 0.0, 0.0
         self.updates, self.skipped, self.bank = [], 0, {}
+        self.losses = []  # that nothing was learned from yet
         if self.has_memory and not (stage == sb.Stage.TRAIN and self.step):
             self.states.clear()
         if stage != sb.Stage.TRAIN:
@@ -317,17 +348,16 @@ class ASR(SkipBadFiles, sb.Brain):
                 bias = getattr(self.hparams, name).w.bias.data
                 bias[self.tokenizer.sp.vocab_size() :] = NEVER
 
-    def test(self, name, data, loader_kwargs):
+    def test(self, name, load):
         """Scores a test set under each kind of memory.
 
         Arguments
         ---------
         name : str
             The test set.
-        data : DynamicItemDataset
-            Its utterances.
-        loader_kwargs : dict
-            For the data loader.
+        load : callable
+            Takes how many utterances of a session are one at most; returns
+            the data set and arguments of its loader.
 
         Returns
         -------
@@ -335,18 +365,22 @@ class ASR(SkipBadFiles, sb.Brain):
             One row of results for each kind of memory.
         """
         rows, mixers = [], _lact_modules(self.modules)
+        data, options = load(1)
         speakers = {data.data[i]["spk_id"] for i in data.data_ids}
         for memory in self.hparams.test_memory:
             if memory == "other" and len(speakers) == 1:
                 logger.info("%s: one speaker, so no other's memory", name)
                 continue
-            self.memory = memory
+            self.memory, heard = memory, (data, options)
+            if memory == "session":
+                self.memory = "reset" if self.has_memory else "none"
+                heard = load(math.inf)
             rates = [mixer.base_lr for mixer in mixers]
             if memory == "frozen":
                 for mixer in mixers:
                     mixer.base_lr = 0.0
             bad = len(self.bad_files)
-            self.evaluate(data, min_key="WER", test_loader_kwargs=loader_kwargs)
+            self.evaluate(heard[0], min_key="WER", test_loader_kwargs=heard[1])
             for mixer, rate in zip(mixers, rates):
                 mixer.base_lr = rate
             suffix = "" if len(self.hparams.test_memory) == 1 else f"_{memory}"
@@ -406,8 +440,8 @@ def join_utterances(rows, most, seed):
     ---------
     rows : dict
         Rows of a CSV.
-    most : int
-        How many at most; how many is drawn for each.
+    most : int or float
+        How many at most; how many is drawn for each. `math.inf`: all.
     seed : int
         Seed of the draws.
 
@@ -423,7 +457,8 @@ def join_utterances(rows, most, seed):
     for key in order:
         row = rows[key]
         if room == 0 or last["session"] != row["session"]:
-            last, room = {**row}, draw.randint(1, most)
+            last = {**row}
+            room = most if most == math.inf else draw.randint(1, most)
             joined[key] = last
         else:
             for name, glue in (("wav", "\n"), ("wrd", " ")):
@@ -905,7 +940,7 @@ def main(arguments):
     loader = session_loader(train, hparams["batch_size"], hparams, brain)
     sampler = loader["batch_sampler"]
     brain.train_sampler = sampler
-    steps = hparams["number_of_steps"] * hparams["grad_accumulation_factor"]
+    steps = hparams["number_of_steps"] * brain.grad_accumulation_factor
     hparams["epoch_counter"].limit = math.ceil(steps / len(sampler))
     brain.optimizer_step_limit = hparams["number_of_steps"]
     train_loader = sb.dataio.dataloader.make_dataloader(train, **loader)
@@ -922,10 +957,13 @@ def main(arguments):
     rows = []
     for csv in csvs["test"]:
         report_unknown(csv, tokenizer)
-        data = make_dataset(csv, hparams, tokenizer)
-        rows += brain.test(
-            Path(csv).stem, data, session_loader(data, test_size, hparams)
-        )
+
+        def load(most, csv=csv):
+            data = make_dataset(csv, hparams, tokenizer, most)
+            size = test_size if most == 1 else max(1, test_size // SESSION)
+            return data, session_loader(data, size, hparams)
+
+        rows += brain.test(Path(csv).stem, load)
     write_results(brain, rows, hparams, began)
     if if_main_process():
         folder = Path(hparams["output_folder"]) / "model"

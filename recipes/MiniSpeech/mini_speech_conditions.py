@@ -12,6 +12,8 @@ shift       voices whose vowels have moved together, each to the place of
             another: one voice's "pen" is another's "pan"
 babble      people talking in every session
 hard        the first three at once, with babble in every second session
+words       the first three at once, in single words: too short to say much
+            of the channel and the voice themselves
 ==========  =================================================================
 
 Authors
@@ -30,6 +32,7 @@ CONDITIONS = {
     "shift": ("shift",),
     "babble": (),
     "hard": ("equaliser", "tract", "rate", "shift"),
+    "words": ("equaliser", "tract", "rate", "shift"),
 }
 
 EQUALISER_HZ = np.geomspace(100, 8000, 7)  # about an octave apart

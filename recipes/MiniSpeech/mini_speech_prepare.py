@@ -29,6 +29,8 @@ conversation       another domain; no more than 24 voices in training
 channel, tract,    conditions in which a memory of the session must pay
 shift, babble,     (``mini_speech_conditions.py``); the same sentences as in
 hard               the splits above, so the two can be compared in pairs
+words              24 single words a session, two thirds of them told apart
+                   by their sound alone, in all these conditions but babble
 =================  =========================================================
 
 Their voices are those of ``train-clean-100``, ``dev-clean`` and
@@ -216,6 +218,7 @@ SLOT_WORDS = {
 GRAMMARS_FILE = HERE / "grammars.yaml"
 GRAMMARS = ("medical", "conversation")
 GRAMMAR_VOICES = 24
+WORDS = 24  # of a session of single words
 
 
 @dataclass(frozen=True)
@@ -797,6 +800,8 @@ def _plan_extra(split, plan, seed):
     for voice, drawn in zip(voices, sounds):
         for chapter, sound in zip(voice.chapters, drawn):
             chapter.sound = sound
+    if kind == "words":
+        _say_words(voices, np.random.default_rng([seed, 100 + index, number]))
     rng = np.random.default_rng([seed, 100 + index, number, 1])
     chapters = [chapter for voice in voices for chapter in voice.chapters]
     for chapter in {"babble": chapters, "hard": chapters[1::2]}.get(kind, []):
@@ -806,6 +811,19 @@ def _plan_extra(split, plan, seed):
             "snr": float(rng.uniform(0, 15)),
         }
     return voices
+
+
+def _say_words(voices, rng):
+    """Puts single words in place of sentences, all equally often."""
+    alike = Deck([word for words in THING_FAMILIES for word in words], rng)
+    others = [*NAMES, *PLACES, *" ".join(TOPICS.values()).split()]
+    others = Deck(dict.fromkeys(others), rng)
+    for voice in voices:
+        for chapter in voice.chapters:
+            words = alike.deal_different(WORDS - WORDS // 3)
+            words += others.deal_different(WORDS // 3)
+            chapter.sentences = [words[i] for i in rng.permutation(WORDS)]
+            chapter.rare_words = []
 
 
 def _unused(languages, variants, used):

@@ -780,6 +780,59 @@ def measure(
     return found
 
 
+def measure_pieces(
+    wav, tokens, rate, size, ends, prompt=None, embedder=None, span=10.0
+):
+    """All measures of pieces of one recording.
+
+    Arguments
+    ---------
+    wav, tokens, rate, size, prompt, embedder
+        As of `measure`.
+    ends : sequence of float
+        Where the pieces end, in seconds.
+    span : float
+        Their length in seconds.
+
+    Returns
+    -------
+    list of dict
+        What `measure` returns for each.
+
+    Raises
+    ------
+    ValueError
+        For a piece that is not all in the recording, and as `measure`.
+
+    Example
+    -------
+    >>> wav, tokens = torch.randn(96000) / 10, torch.randint(9, (300, 2))
+    >>> found = measure_pieces(wav, tokens, 16000, 9, [4, 6], span=3.0)
+    >>> [piece["seconds"] for piece in found]
+    [3.0, 3.0]
+    """
+    seconds, found = len(wav) / rate, []
+    for end in ends:
+        if not span <= end <= seconds:
+            raise ValueError(
+                f"ends: a piece of {span:g} s that ends at {end:g} s, of a "
+                f"recording of {seconds:.2f} s"
+            )
+        until = round(end / seconds * len(tokens))
+        found.append(
+            measure(
+                wav[: round(end * rate)],
+                tokens[:until],
+                rate,
+                size,
+                prompt,
+                embedder,
+                span,
+            )
+        )
+    return found
+
+
 def _try(found, name, function, *arguments):
     """Adds a measure, or why there is none."""
     try:
@@ -936,13 +989,7 @@ def plot_nll(table_by_system, path, trained=None):
     figure, axes = _figure(table_by_system, (7, 4))
     for system, table in table_by_system.items():
         places = [(row["start"] + row["end"]) / 2 for row in table]
-        mean = [row["bits"] for row in table]
-        (line,) = axes.plot(places, mean, "o-", ms=4, label=system)
-        low, high = (
-            [np.nan if row[end] is None else row[end] for row in table]
-            for end in ("low", "high")
-        )
-        axes.fill_between(places, low, high, color=line.get_color(), alpha=0.2)
+        _curve(axes, places, table, "bits", system)
     if trained is not None:
         axes.axvline(trained, color="k", ls=":", label="training length")
     axes.set_xscale("log")
@@ -954,36 +1001,64 @@ def plot_nll(table_by_system, path, trained=None):
     figure.savefig(path, dpi=150)
 
 
-def plot_over_time(tracks_by_name, path, label="similarity to the prompt"):
-    """Draws a measure over time: means over recordings, intervals shaded.
+def plot_over_time(rows, labels, path, reference=None):
+    """Draws measures over time, a picture each: means of systems, intervals
+    shaded, and the reference as a band from end to end.
 
     Arguments
     ---------
-    tracks_by_name : dict of tuple
-        Times [T] and values [N, T] or [T] of each system, NaN where there is
-        none.
+    rows : list of dict
+        As `compare` returns them, each with `seconds`, in their order.
+    labels : dict
+        The measures to draw, and what to call them.
     path : str or Path
         The picture.
-    label : str
-        What is measured.
+    reference : str, optional
+        The system that does not change over time.
     """
-    figure, axes = _figure(tracks_by_name, (7, 4))
-    for name, (times, values) in tracks_by_name.items():
-        columns = torch.atleast_2d(torch.as_tensor(values)).double().T
-        there = ~columns.isnan()
-        ends = [
-            _interval(column[some], torch.ones(int(some.sum())))
-            if some.any()
-            else [None] * 3
-            for column, some in zip(columns, there)
-        ]
-        mean, low, high = np.array(ends, dtype=float).T
-        (line,) = axes.plot(times, mean, label=name)
-        axes.fill_between(times, low, high, color=line.get_color(), alpha=0.2)
-    axes.set(xlabel="time (s)", ylabel=label)
-    axes.grid(alpha=0.3)
-    axes.legend()
+    columns = min(2, len(labels))
+    lines = -(-len(labels) // 2)
+    figure, axes = _figure(labels, (9, 0.8 + 2.7 * lines), lines, columns)
+    times = sorted({row["seconds"] for row in rows})
+    systems = dict.fromkeys(row["system"] for row in rows)
+    for axis, (measure_name, label) in zip(np.ravel(axes), labels.items()):
+        for system in systems:
+            same = [
+                row
+                for row in rows
+                if (row["system"], row["measure"]) == (system, measure_name)
+            ]
+            if system != reference:
+                places = [row["seconds"] for row in same]
+                _curve(axis, places, same, "mean", system)
+            elif same and same[0]["mean"] is not None:
+                _band(axis, same[0], system)
+        axis.set(xscale="log", ylabel=label, xticks=times)
+        axis.xaxis.set_major_formatter("{x:g}")
+        axis.minorticks_off()
+        axis.grid(alpha=0.3)
+    for axis in np.atleast_2d(axes)[-1]:
+        axis.set_xlabel("time (s)")
+    handles = np.ravel(axes)[0].get_legend_handles_labels()
+    figure.legend(*handles, loc="outside upper center", ncols=len(systems))
     figure.savefig(path, dpi=150)
+
+
+def _curve(axes, places, rows, name, label):
+    """Means at places, their intervals shaded; gaps for what is None."""
+    mean, low, high = (
+        [np.nan if row[key] is None else row[key] for row in rows]
+        for key in (name, "low", "high")
+    )
+    (line,) = axes.plot(places, mean, "o-", ms=4, label=label)
+    axes.fill_between(places, low, high, color=line.get_color(), alpha=0.2)
+
+
+def _band(axes, row, label):
+    """A mean and its interval from end to end."""
+    axes.axhline(row["mean"], color="k", ls="--", label=label)
+    if row["low"] is not None:
+        axes.axhspan(row["low"], row["high"], color="k", alpha=0.1)
 
 
 def plot_spectrograms(wavs_by_name, rate, path):
@@ -1031,12 +1106,12 @@ def plot_spectrograms(wavs_by_name, rate, path):
     figure.savefig(path, dpi=150)
 
 
-def _figure(contents, size, rows=1):
+def _figure(contents, size, rows=1, columns=1):
     """A figure and its axes, for something to draw."""
     if not contents:
         raise ValueError("nothing to draw")
     figure = Figure(figsize=size, layout="constrained")
-    return figure, figure.subplots(rows, sharex=True)
+    return figure, figure.subplots(rows, columns, sharex=True)
 
 
 def _samples(wav, rate, least=0.0, name="wav"):

@@ -144,6 +144,9 @@ class LaCT(nn.Module):
     base_lr : float
         Learning rate of a frame at the start of training; with 0 nothing is
         learned from the audio.
+    step_scale : float
+        Factor of the steps of `adam` and `muon` at the start of training: at
+        1, a step of `muon` is about as large as the weights themselves.
     silu_values : bool
         Whether values pass SiLU, as queries and keys do.
     fast : bool
@@ -194,6 +197,7 @@ class LaCT(nn.Module):
         weight_norm="post",
         inner_loss="dot_product",
         base_lr=1e-2,
+        step_scale=1.0,
         max_step_norm=None,
         silu_values=True,
         checkpoint=False,
@@ -227,6 +231,8 @@ class LaCT(nn.Module):
         )
         if base_lr < 0:
             raise ValueError(f"base_lr must not be negative: {base_lr}")
+        if step_scale <= 0:
+            raise ValueError(f"step_scale must be positive: {step_scale}")
         self.d_model, self.nhead, self.dropout = d_model, nhead, dropout
         self.order, self.causal = order, causal
         self.chunk_size, self.fast_heads = chunk_size, fast_heads
@@ -253,6 +259,7 @@ class LaCT(nn.Module):
         self.out_proj = nn.Linear(d_model, d_model)
         if fast:
             self._make_fast(d_model // fast_heads, expansion, momentum)
+        self.first_step_scale = step_scale
         self.reset_parameters()
 
     def _make_window(self, window, block_window):
@@ -314,7 +321,8 @@ class LaCT(nn.Module):
             return
         for weight in (self.w0, self.w1, self.w2):
             nn.init.normal_(weight, std=weight.shape[-1] ** -0.5)
-        for ones in (self.step_scale, self.qk_scale, self.fast_norm):
+        nn.init.constant_(self.step_scale, self.first_step_scale)
+        for ones in (self.qk_scale, self.fast_norm):
             nn.init.ones_(ones)
         nn.init.zeros_(self.qk_offset)
         for linear in (self.lr_proj, self.gate_proj, self.momentum_proj):

@@ -162,8 +162,8 @@ class SessionStates:
         device = next(self.module.parameters()).device
         return self.state.index(rows.to(device)).reset(fresh.to(device))
 
-    def keep(self, sessions, positions, state):
-        """Keeps the states of a batch; gradients end here.
+    def keep(self, sessions, positions, state, detach=True):
+        """Keeps the states of a batch.
 
         Arguments
         ---------
@@ -171,8 +171,10 @@ class SessionStates:
             As `start` has them.
         state : State
             The states after these utterances.
+        detach : bool
+            Whether gradients end here.
         """
-        self.state = state.detach()
+        self.state = state.detach() if detach else state
         self.places = {
             place: row for row, place in enumerate(zip(sessions, positions))
         }
@@ -181,7 +183,7 @@ class SessionStates:
     def _save(self, path):
         places = [[*place, row] for place, row in self.places.items()]
         if self.state is not None:
-            self.state.save(f"{path}.state", {})
+            self.state.detach().save(f"{path}.state", {})
         with open(path, "w", encoding="utf-8") as file:
             json.dump(places, file)
 

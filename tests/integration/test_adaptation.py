@@ -12,8 +12,10 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -23,6 +25,7 @@ import torch
 from hyperpyyaml import load_hyperpyyaml, resolve_references
 from ruamel.yaml import YAML
 
+from speechbrain_lact.dataio.audio import read_audio
 from speechbrain_lact.dataio.librispeech_layout import (
     write_chapter,
     write_speakers,
@@ -216,7 +219,8 @@ def test_tables_come_from_the_errors(whole, data):
     told, errors = content["utterances"], content["errors"]
     systems = [f"lact {kind}" for kind in ("carried", "reset", "oracle")]
     systems += [f"lact {kind}" for kind in ("detected", "other", "frozen")]
-    systems += ["conformer", "conformer SUTA", "conformer fine-tuned 9"]
+    systems += ["conformer", "conformer session"]
+    systems += ["conformer SUTA", "conformer fine-tuned 9"]
     assert list(errors) == list(CONDITIONS)
     rows = {(r["condition"], r["system"]): r for r in content["rows"]}
     assert len(rows) == len(content["rows"]) == 2 * len(systems)
@@ -242,6 +246,15 @@ def test_tables_come_from_the_errors(whole, data):
     assert list(dict.fromkeys(system for _, system in rows)) == systems
     judged = {(r["hypothesis"], r["condition"]) for r in content["hypotheses"]}
     assert {h for h, _ in judged} == {"H1", "H3", "H4", "H5"}
+    wer = {name: row["WER"] for name, row in rows.items()}
+    for row in content["headroom"]:
+        place = row["condition"]
+        gain = wer[place, "conformer"] - wer[place, "conformer session"]
+        mine = wer[place, "lact reset"] - wer[place, "lact carried"]
+        assert (row["headroom"], row["gain"]) == (gain, mine)
+        certain = row["difference_high"] < 0
+        assert row["share"] == (mine / gain if certain else None)
+    assert len(content["headroom"]) == len(CONDITIONS)
     with open(out / "adaptation.csv", encoding="utf-8") as file:
         assert len(list(csv.DictReader(file))) == len(rows)
     table = (out / "adaptation.md").read_text()
@@ -269,6 +282,47 @@ def test_bad_file_is_left_out_for_all(whole, data):
     assert len(content["utterances"]["clean"]) == 2 * 2 * UTTERANCES - 1
     for systems in content["errors"].values():
         assert not any(bad.stem in seed for (seed,) in systems.values())
+
+
+def test_session_of_one_utterance_is_the_utterance(
+    whole, data, models, embedder, adaptation
+):
+    out, *_ = whole
+    given = adaptation.parse(flags(data, models, embedder, out))
+    given.models = [f"conformer={models['conformer']}"]
+    ((model,),) = adaptation.load_models(given).values()
+    sets, _ = adaptation.prepare(given)
+    bar, some = mock.Mock(), sets["clean"][:6]
+
+    def wave(utterance):
+        return read_audio(utterance.wav, 16000)
+
+    alone = adaptation.hear_plain(model, some, wave, 1, bar)
+    single = [replace(u, session=u.key) for u in some]
+    assert adaptation.hear_session(model, single, wave, bar) == alone
+
+
+def test_each_utterance_has_its_part_of_the_session(adaptation):
+    """An encoder whose frames are as loud as 40 ms, and words that are how
+    loud a part is."""
+    model = SimpleNamespace(
+        encoder=lambda wavs: wavs.unfold(1, 640, 640).mean(-1, keepdim=True),
+        decode_whole=lambda frames: [f"{x:.0f}" for x in frames.flatten()],
+        asr=SimpleNamespace(device="cpu"),
+    )
+    some = [
+        adaptation.Utterance(f"u{i}", "", "", "a", f"s{i % 2}", i, 1.0)
+        for i in range(7)
+    ]
+    heard = adaptation.hear_session(
+        model,
+        some,
+        lambda u: torch.full([640 * (u.position + 1)], 1.0 + u.position),
+        mock.Mock(),
+    )
+    assert heard == {
+        f"u{i}": " ".join([str(i + 1)] * (i + 1)) for i in range(7)
+    }
 
 
 def test_many_at_a_time_is_one_after_the_other(

@@ -5,7 +5,9 @@ Authors
 """
 
 import csv
+import importlib
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +15,7 @@ from pathlib import Path
 import pytest
 import soundfile
 import torch
+from safetensors.torch import load_file, save_file
 
 from recipes.AudioLM import generate
 from speechbrain_lact.dataio.audio import read_audio
@@ -153,6 +156,24 @@ def test_killed_run_goes_on_where_it_was(trained, corpus, tmp_path):
     assert one == other
 
 
+def test_another_tokenizer_reads_the_corpus_anew(trained, corpus, tmp_path):
+    """In the same folder tokens of the tokenizer before are not taken."""
+    shutil.copytree(trained / "lm", tmp_path / "lm")
+    shutil.copytree(trained / "tokenizer" / "model", tmp_path / "other")
+    path = tmp_path / "other" / "tokenizer.safetensors"
+    weights = load_file(path)
+    weights["codebooks"] = weights["codebooks"].flip(1).contiguous()
+    save_file(weights, path)
+    flags = [f"--tokenizer={tmp_path / 'other'}"]
+    run("train.py", *command("lact_audiolm", corpus, tmp_path / "lm", *flags))
+    before, after = (
+        json.loads((folder / "lm" / "results.json").read_text())["rows"][0]
+        for folder in (trained, tmp_path)
+    )
+    # The names of all tokens were exchanged.
+    assert after["bits per token"] != before["bits per token"]
+
+
 @pytest.mark.parametrize("name", ["window_audiolm", "transformer_audiolm"])
 def test_peers_train(trained, corpus, tmp_path, name):
     tokenizer = f"--tokenizer={trained / 'tokenizer' / 'model'}"
@@ -220,6 +241,76 @@ def test_generate_refuses_in_one_line(trained, tmp_path):
     assert done.returncode == 1
     last = done.stderr.strip().splitlines()[-1]
     assert last.startswith("generate.py: seconds")
+
+
+@pytest.fixture
+def benchmark(tmp_path, monkeypatch):
+    """The benchmark, for seconds of audio instead of minutes."""
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    module = importlib.import_module("audio_lm")
+    monkeypatch.setattr(module, "RESULTS", tmp_path)
+    monkeypatch.setattr(module, "PROMPT", 1.0)
+    monkeypatch.setattr(module, "PIECE", 3.0)
+    monkeypatch.setattr(module, "ENDS", (3, 4, 100))
+    return module
+
+
+def test_benchmark_keeps_what_it_has(
+    trained, corpus, tmp_path, monkeypatch, benchmark
+):
+    """It ends at the second model, which goes on alone later."""
+    model, make = trained / "lm" / "model", benchmark.generate
+    given = f"--data={corpus}/test-clean --count=2 --sentences=2 --seconds=5"
+    command = [*given.split(), "--only", "coherence", "text", "--models"]
+
+    def stops(generator, prompts, seconds, name):
+        if name == "second":
+            raise KeyboardInterrupt
+        return make(generator, prompts, seconds, name)
+
+    monkeypatch.setattr(benchmark, "generate", stops)
+    with pytest.raises(KeyboardInterrupt):
+        benchmark.main([*command, f"first={model}", f"second={model}"])
+    monkeypatch.setattr(benchmark, "generate", make)
+    kept = json.loads((tmp_path / "audio_lm.json").read_text())["pieces"]
+    assert list(kept["systems"]) == ["real", "first"]
+    benchmark.main([*command, f"second={model}"])
+    found = json.loads((tmp_path / "audio_lm.json").read_text())
+    pieces = found["pieces"]["systems"]
+    assert found["pieces"]["settings"]["ends"] == [3, 4]
+    assert pieces["first"] == kept["systems"]["first"] == pieces["second"]
+    ((one, two),) = pieces["real"]
+    for real, made in (
+        (one, pieces["first"][0][0]),
+        (two, pieces["first"][1][1]),
+    ):
+        assert real["speaker_similarity"] > made["speaker_similarity"]
+    # The recogniser understands a voice, and nothing of an untrained model.
+    words = found["text"]["systems"]
+    assert list(words) == ["real", "tokenizer", "second"]
+    (errors, count), (other, _) = (
+        map(sum, zip(*words[n])) for n in ("real", "second")
+    )
+    assert errors < 0.6 * count and other > 0.8 * count
+    table = (tmp_path / "audio_lm.md").read_text()
+    assert table.count("| first |") == 2 and "| real | any |" in table
+    assert (tmp_path / "audio_lm_coherence.png").stat().st_size > 5000
+
+
+@pytest.mark.parametrize(
+    "given, named",
+    [
+        ("--count=3", "--count: 3, .* 2"),
+        ("--sentences=7", "--sentences: 7, .* 6"),
+    ],
+)
+def test_benchmark_names_what_is_too_much(
+    trained, corpus, benchmark, given, named
+):
+    command = [f"--data={corpus}/test-clean", given, "--only"]
+    command += ["coherence" if "count" in given else "text"]
+    with pytest.raises(ValueError, match=named):
+        benchmark.main([*command, f"--models=a={trained / 'lm' / 'model'}"])
 
 
 def test_a_folder_without_a_model_is_named(tmp_path):

@@ -304,6 +304,21 @@ class TestExtraSplits:
         )
         assert len(shifts) == 5 and set(shifts.values()) <= {2, 3}
 
+    def test_words(self, plan):
+        """Single words: all equally often, most of them of a family."""
+        voices = mini.make_plan(extra_splits="dev-words")[len(plan) :]
+        chapters = [chapter for voice in voices for chapter in voice.chapters]
+        alike = {word for family in mini.THING_FAMILIES for word in family}
+        counts = collections.Counter()
+        for chapter in chapters:
+            assert len(set(chapter.sentences)) == 24
+            assert sum(word in alike for word in chapter.sentences) == 16
+            assert set(chapter.sound) == {"equaliser", "tract", "rate", "shift"}
+            counts.update(chapter.sentences)
+        assert set(counts) <= mini.vocabulary() and len(chapters) == 12
+        of_alike = [counts[word] for word in alike]
+        assert max(of_alike) - min(of_alike) <= 2
+
     def test_unknown_split(self):
         with pytest.raises(ValueError, match="no test-chanel; allowed: .*-ch"):
             mini.make_plan(extra_splits="test-chanel test-tract")

@@ -207,6 +207,34 @@ def test_killed_run_resumes_as_if_unbroken(corpus, tmp_path):
         assert after[key]["speakers"] == row["speakers"]
 
 
+def test_gradients_go_through_the_memory(corpus, tmp_path):
+    """Through utterances that are in one step; where no memory goes on, that
+    is gradient accumulation."""
+    found = {}
+    for reset in (0, 1):
+        for key in ("bptt_utterances", "grad_accumulation_factor"):
+            folder = tmp_path / f"{key}{reset}"
+            flags = [f"--{key}=3", f"--reset_probability={reset}"]
+            flags += ["--number_of_steps=2", "--num_workers=0"]
+            flags += ["--dropout=0", "--test_memory=[carried,session]"]
+            run("hparams/lact_ctc.yaml", corpus, folder, *flags)
+            found[key, reset] = weights(folder)
+    for reset in (0, 1):
+        through = found["bptt_utterances", reset]
+        detached = found["grad_accumulation_factor", reset]
+        apart = max(
+            float((through[k] - detached[k]).abs().max()) for k in through
+        )
+        assert (apart < 1e-4) == bool(reset), apart
+    # A session as one utterance: fewer of them, all of their words.
+    rows = results(folder)
+    whole = rows["test-clean", "session"]["speakers"]
+    single = rows["test-clean", "carried"]["speakers"]
+    assert list(whole) == list(single)
+    for speaker, (_, words, utterances) in single.items():
+        assert whole[speaker][1] == words and whole[speaker][2] < utterances
+
+
 def test_bad_files_are_named_and_skipped(corpus, tmp_path):
     data = tmp_path / "data"
     shutil.copytree(corpus, data)

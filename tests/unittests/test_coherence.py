@@ -16,6 +16,7 @@ from speechbrain_lact.evaluation import coherence
 from speechbrain_lact.evaluation.coherence import (
     compare,
     measure,
+    measure_pieces,
     modulation,
     nll_over_position,
     nll_table,
@@ -410,6 +411,30 @@ def test_all_measures_of_the_last_seconds():
     assert json.loads(json.dumps(last)) == last
 
 
+def test_pieces_of_a_recording():
+    """A voice, noise, the voice again; tokens that stay, loop and change."""
+    beats = (1 + (2 * torch.pi * 3 * times(8.0)).sin()).float()
+    said = beats * voice(120 + 20 * (5 * times(8.0)).sin())
+    wav = torch.cat([said[: 4 * RATE], noise(4.0), said[4 * RATE :]])
+    counts = torch.arange(200)
+    tokens = torch.cat([0 * counts, counts % 4, counts])[:, None]
+    first, middle, last, mixed = measure_pieces(
+        wav, tokens, RATE, 200, [4, 8, 12, 6], said, load_embedder(), 4.0
+    )
+    for piece in (first, last):
+        assert piece["voiced"] > 0.9 and piece["speaker_similarity"] > 0.9
+        assert piece["modulation"] > 0.9
+    assert middle["voiced"] < 0.1 and middle["speaker_similarity"] < 0.6
+    assert middle["modulation"] < 0.6
+    assert 0.4 < mixed["voiced"] < 0.6
+    entropies = [p["token_entropy"] for p in (first, middle, last)]
+    assert entropies == pytest.approx([0, 2, math.log2(200)])
+    assert (first["repetition"], last["repetition"]) == (1 - 1 / 197, 0)
+    for end in (3.9, 12.1):
+        with pytest.raises(ValueError, match=f"ends at {end} s, .* 12.00 s"):
+            measure_pieces(wav, tokens, RATE, 200, [end], span=4.0)
+
+
 def test_what_cannot_be_measured_has_a_reason():
     """Silence, and a recording shorter than all windows."""
     prompt = tone(200, 1.0)
@@ -515,12 +540,36 @@ def test_curves_are_drawn(tmp_path, figures):
     curve, mark = axes.get_lines()
     assert curve.get_xydata().tolist() == [[1.0, 5.0], [5.0, 4.0]]
     assert set(mark.get_xdata()) == {3.0}
-    values = torch.tensor([[1.0, 0.5], [0.0, torch.nan]])
-    tracks = {"LaCT": (torch.tensor([1.5, 2.5]), values)}
-    plot_over_time(tracks, tmp_path / "time.png")
-    (curve,) = figures[-1].get_lines()
-    assert curve.get_xydata().tolist() == [[1.5, 0.5], [2.5, 0.5]]
-    (band,) = figures[-1].collections
-    assert band.get_paths()[0].get_extents().height == pytest.approx(1.0)
     assert (tmp_path / "nll.png").exists()
+
+
+def test_measures_are_drawn_over_time(tmp_path, figures):
+    """Systems as curves with gaps, what they should be like as a band."""
+    row = {"system": "LaCT", "measure": "voiced"}
+    none = {"mean": None, "low": None, "high": None}
+    rows = [
+        {**row, "seconds": 30, "mean": 0.5, "low": 0.0, "high": 1.0},
+        {**row, "seconds": 60, **none},
+        {**row, "seconds": 120, "mean": 0.25, "low": None, "high": None},
+    ]
+    rows += [
+        {**rows[0], "system": "real", "mean": 0.7, "low": 0.6, "high": 0.8},
+        {**rows[0], "measure": "other", "mean": 9.0},
+    ]
+    labels = {"voiced": "share", "other": "another"}
+    plot_over_time(rows, labels, tmp_path / "time.png", "real")
+    left, right = figures[-1]
+    curve, across = left.get_lines()
+    assert list(curve.get_xdata()) == [30, 60, 120]
+    assert list(curve.get_ydata()) == pytest.approx(
+        [0.5, math.nan, 0.25], nan_ok=True
+    )
+    assert set(across.get_ydata()) == {0.7}
+    assert list(across.get_xdata()) == [0, 1]  # of the picture's width
+    (band,) = left.patches
+    assert (band.get_y(), band.get_height()) == pytest.approx((0.6, 0.2))
+    (shade,) = left.collections
+    assert shade.get_paths()[0].get_extents().height == pytest.approx(1.0)
+    assert left.get_ylabel() == "share" and right.get_ylabel() == "another"
+    assert right.get_lines()[0].get_xydata().tolist() == [[30.0, 9.0]]
     assert (tmp_path / "time.png").exists()

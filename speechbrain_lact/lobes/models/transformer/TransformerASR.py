@@ -75,8 +75,8 @@ class TransformerASR(parent.TransformerASR):
         `LaCT`, or one of SpeechBrain's.
     lact_chunk_size, lact_window, lact_block_window, lact_expansion, \
     lact_optimizer, lact_momentum, lact_weight_norm, lact_inner_loss, \
-    lact_base_lr, lact_max_step_norm, lact_silu_values, lact_checkpoint, \
-    lact_fast : optional
+    lact_base_lr, lact_step_scale, lact_max_step_norm, lact_silu_values, \
+    lact_checkpoint, lact_fast : optional
         Arguments of `speechbrain_lact.nnet.lact.LaCT`, with its defaults.
     lact_heads : int, optional
         Its `fast_heads`.
@@ -138,6 +138,7 @@ class TransformerASR(parent.TransformerASR):
         lact_weight_norm=None,
         lact_inner_loss=None,
         lact_base_lr=None,
+        lact_step_scale=None,
         lact_max_step_norm=None,
         lact_silu_values=None,
         lact_checkpoint=None,
