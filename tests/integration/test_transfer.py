@@ -336,11 +336,3 @@ def test_wrong_input_is_one_line(
     arguments = flags(data, {"lact": models["lact"]}, tmp_path)
     with pytest.raises((ValueError, OSError), match=message):
         transfer.main([*arguments, *given])
-
-
-def test_the_process_says_it_in_one_line():
-    call = [sys.executable, str(SCRIPT), "--models", "a=/no/such"]
-    done = subprocess.run(call, capture_output=True, text=True)
-    assert done.returncode == 1 and not done.stdout
-    assert done.stderr.splitlines()[-1].startswith("transfer.py: --models a=")
-    assert "Traceback" not in done.stderr
