@@ -116,7 +116,7 @@ class Model:
             self.asr = LaCTASR.from_hparams(
                 self.folder, savedir=None, run_opts={"device": device}
             )
-        except (ValueError, AttributeError) as error:
+        except (ValueError, KeyError, AttributeError) as error:
             raise ValueError(
                 f"--models {name}={folder}: no recogniser with CTC: {error}"
             ) from error

@@ -174,6 +174,10 @@ class Waveform(nn.Module):
     torch.Size([2, 100, 1])
     """
 
+    def get_filter_properties(self):
+        """A frame is a sample."""
+        return FilterProperties(window_size=1)
+
     def forward(self, wav, wav_len=None):
         """As `Fbank.forward`, one frame a sample."""
         samples = sample_counts(wav, wav_len)

@@ -22,6 +22,7 @@ import torch
 from ruamel.yaml import YAML
 
 from speechbrain_lact.convert import convert
+from speechbrain_lact.inference.ASR import LaCTASR
 
 ROOT = Path(__file__).parents[2]
 TRAIN = ROOT / "recipes" / "LibriSpeech" / "train.py"
@@ -114,6 +115,13 @@ def test_recipe_rows_run(row, corpus, tmp_path, tiny_host, tiny_ecapa):
         assert result["WER"] > 0
         if result["memory"] in ("carried", "reset", "other", "frozen"):
             assert result["updates"] >= 1.0
+    if "_ctc" in row["Hparam_file"]:
+        asr = LaCTASR.from_hparams(tmp_path / "model", savedir=None)
+        path = next(corpus.glob("test-clean/*/*/*.flac"))
+        log_probs = asr.encoder(asr.load_audio(path)[None])
+        assert log_probs.isfinite().all()
+        frames = soundfile.info(path).duration * 25
+        assert frames * 0.45 < log_probs.shape[1] < frames * 2.1
 
 
 TRANSCRIBE = """

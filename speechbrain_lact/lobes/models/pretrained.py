@@ -130,6 +130,13 @@ class PretrainedFrontEnd(nn.Module):
             self.host.eval()
         return self
 
+    @property
+    def stride(self):
+        """Samples per frame."""
+        if self.kind == "whisper":
+            return WHISPER_STRIDE
+        return math.prod(self.host.model.config.conv_stride)
+
     def frames(self, samples):
         """Number of frames.
 
@@ -419,3 +426,8 @@ class GatedLaCT(nn.Module):
             )
             x = zero_padding(x, length_mask(lengths, x.shape[1]))
         return x + self.gate * out, *rest
+
+    def encode(self, src, wav_len=None, state=None, final=True):
+        """As `forward`, without the attention; as `TransformerASR.encode`."""
+        out, _, *state = self(src, None, wav_len, 0, state, final)
+        return (out, *state) if state else out
