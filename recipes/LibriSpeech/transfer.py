@@ -184,8 +184,7 @@ def learnable(model, way):
     model.encoder.requires_grad_(way == TUNED)
     front = model.encoder.cnn
     if way == TUNED and isinstance(front, PretrainedFrontEnd):
-        # Training may have left it as it was.
-        front.freeze = front.host.freeze = False
+        front.unfreeze()  # training may have left it as it was
     for mixer in model.mixers:
         for weight in (mixer.w0, mixer.w1, mixer.w2):
             weight.requires_grad_(True)

@@ -15,6 +15,7 @@ import torch
 
 from speechbrain.nnet.losses import ctc_loss
 from speechbrain_lact.dataio.audio import pad_waves
+from speechbrain_lact.lobes.models.pretrained import PretrainedFrontEnd
 
 
 class Suta:
@@ -66,7 +67,7 @@ class Suta:
         weight=0.3,
         temperature=2.5,
     ):
-        self.encoder = copy.deepcopy(encoder).eval().requires_grad_(False)
+        self.encoder = _copy(encoder).requires_grad_(False)
         self.tokens, self.blank = tokens, blank
         self.steps, self.lr = steps, lr
         self.weight, self.temperature = weight, temperature
@@ -210,7 +211,7 @@ def fine_tune(encoder, wavs, targets, blank=0, steps=10, lr=1e-4):
     torch.nn.Module
         A trained copy.
     """
-    model = copy.deepcopy(encoder).eval().requires_grad_(True)
+    model = _copy(encoder).requires_grad_(True)
     optimizer = torch.optim.Adam(model.parameters(), lr=lr)
     device = next(model.parameters()).device
     wavs, lengths, tokens, token_lengths = (
@@ -226,3 +227,12 @@ def fine_tune(encoder, wavs, targets, blank=0, steps=10, lr=1e-4):
             torch.nn.utils.clip_grad_norm_(model.parameters(), 5.0)
             optimizer.step()
     return model.requires_grad_(False)
+
+
+def _copy(encoder):
+    """All of it can be adapted, also what was frozen in training."""
+    model = copy.deepcopy(encoder).eval()
+    for part in model.modules():
+        if isinstance(part, PretrainedFrontEnd):
+            part.unfreeze()
+    return model

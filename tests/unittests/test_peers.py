@@ -22,6 +22,7 @@ from speechbrain_lact.evaluation.peers import (
 from speechbrain_lact.inference.export import Encoder
 from speechbrain_lact.lobes.features import Fbank
 from speechbrain_lact.lobes.models.convolution import ConvolutionFrontEnd
+from speechbrain_lact.lobes.models.pretrained import PretrainedFrontEnd
 
 TOKENS, UNUSED = 6, 2
 
@@ -154,3 +155,32 @@ def test_fine_tuning_learns_and_leaves_the_model(encoder, wavs):
     assert loss(tuned) < 0.5 * loss(encoder)
     again = fine_tune(encoder, wavs, targets, steps=20, lr=1e-2)
     assert same(again, bits(tuned))
+
+
+@pytest.mark.parametrize("way", ["fine-tuned", "SUTA"])
+def test_a_frozen_host_is_adapted_too(tiny_host, wavs, way):
+    """Also what training left as it was; the model's own host stays."""
+    front = PretrainedFrontEnd(tiny_host("wav2vec2"), 32)
+    head = Linear(input_size=32, n_neurons=TOKENS)
+    encoder = _OnWaves(front, head).eval().requires_grad_(False)
+    name = "feature_projection.projection.weight"
+    host = front.host.model.get_parameter(name).clone()
+    if way == "SUTA":
+        suta = Suta(encoder, TOKENS, lr=1e-2)
+        assert not torch.allclose(suta(wavs[0]), encoder(wavs[0][None])[0])
+    else:
+        tuned = fine_tune(encoder, wavs, [torch.tensor([1, 2])] * 3, lr=1e-2)
+        assert not torch.equal(tuned.cnn.host.model.get_parameter(name), host)
+    assert torch.equal(front.host.model.get_parameter(name), host)
+
+
+class _OnWaves(torch.nn.Module):
+    """A pretrained front end and a linear layer."""
+
+    def __init__(self, cnn, head):
+        super().__init__()
+        self.cnn, self.head = cnn, head
+
+    def forward(self, wavs, lengths=None):
+        frames, _ = self.cnn(wavs, lengths)
+        return self.head(frames).log_softmax(-1)

@@ -130,6 +130,12 @@ class PretrainedFrontEnd(nn.Module):
             self.host.eval()
         return self
 
+    def unfreeze(self):
+        """Lets gradients into the host. It is still not saved with a model
+        that was made with a frozen one."""
+        self.freeze = self.host.freeze = False
+        self.requires_grad_(True)
+
     @property
     def stride(self):
         """Samples per frame."""
