@@ -45,6 +45,7 @@ from mini_speech_prepare import prepare_mini_speech
 from tqdm import tqdm
 
 from speechbrain.dataio.dataio import load_data_csv
+from speechbrain.utils.edit_distance import alignment, op_table
 from speechbrain.utils.logger import get_logger
 from speechbrain.utils.metric_stats import ErrorRateStats
 from speechbrain_lact.dataio.audio import pad_waves, read_audio
@@ -450,18 +451,25 @@ def hear_plain(model, utterances, wave, batch_size, bar):
 @torch.no_grad()
 def hear_session(model, utterances, wave, bar):
     """What a model with full attention hears in each utterance, given the
-    whole session at once: the most that any memory of it could tell."""
+    whole session at once: the most that any memory of it could tell.
+
+    Its words are told apart by the fewest errors over the session: with all
+    of it in sight, CTC says a word at any time.
+    """
     heard = {}
     for session in group(utterances, lambda u: u.session).values():
-        wavs = [wave(utterance) for utterance in session]
-        log_probs = model.encoder(torch.cat(wavs)[None].to(model.asr.device))
-        ends = np.cumsum([len(wav) for wav in wavs])
-        ends = np.rint(ends * (log_probs.shape[1] / ends[-1])).astype(int)
-        starts = [0, *ends[:-1]]
-        for utterance, start, end in zip(session, starts, ends):
-            words = model.decode_whole(log_probs[:, start:end])
-            heard[utterance.key] = " ".join(words)
-            bar.update()
+        wav = torch.cat([wave(utterance) for utterance in session])
+        words, told = model.hear_alone(wav), []
+        owners = [u.key for u in session for _ in u.words.split()]
+        for utterance in session:
+            told += utterance.words.split()
+        found, place = {utterance.key: [] for utterance in session}, 0
+        for _, true, word in alignment(op_table(told, words)):
+            place = place if true is None else true  # a word too many
+            if word is not None:
+                found[owners[place]].append(words[word])
+        heard.update({key: " ".join(some) for key, some in found.items()})
+        bar.update(len(session))
     return heard
 
 

@@ -302,27 +302,31 @@ def test_session_of_one_utterance_is_the_utterance(
     assert adaptation.hear_session(model, single, wave, bar) == alone
 
 
-def test_each_utterance_has_its_part_of_the_session(adaptation):
-    """An encoder whose frames are as loud as 40 ms, and words that are how
-    loud a part is."""
-    model = SimpleNamespace(
-        encoder=lambda wavs: wavs.unfold(1, 640, 640).mean(-1, keepdim=True),
-        decode_whole=lambda frames: [f"{x:.0f}" for x in frames.flatten()],
-        asr=SimpleNamespace(device="cpu"),
-    )
+@pytest.mark.parametrize(
+    "told, words, parts",
+    [
+        (["A B", "C"], "A B C", ["A B", "C"]),
+        (["A B", "C"], "X B D", ["X B", "D"]),
+        (["A B", "C", "D"], "A D", ["A", "", "D"]),
+        (["A", "B"], "X Y A Z Z B", ["X Y A Z Z", "B"]),
+    ],
+)
+def test_each_utterance_has_its_words_of_the_session(
+    adaptation, told, words, parts
+):
+    """With no more errors in all than the session has."""
+    model = SimpleNamespace(hear_alone=lambda wav: words.split())
     some = [
-        adaptation.Utterance(f"u{i}", "", "", "a", f"s{i % 2}", i, 1.0)
-        for i in range(7)
+        adaptation.Utterance(f"u{i}", "", text, "a", "s", i, 1.0)
+        for i, text in enumerate(told)
     ]
-    heard = adaptation.hear_session(
-        model,
-        some,
-        lambda u: torch.full([640 * (u.position + 1)], 1.0 + u.position),
-        mock.Mock(),
-    )
-    assert heard == {
-        f"u{i}": " ".join([str(i + 1)] * (i + 1)) for i in range(7)
-    }
+    bar = mock.Mock()
+    heard = adaptation.hear_session(model, some, lambda u: torch.ones(5), bar)
+    assert list(heard.values()) == parts
+    errors = adaptation.count_errors(some, heard)
+    whole = [adaptation.Utterance("s", "", " ".join(told), "a", "s", 0, 1.0)]
+    (fewest,) = adaptation.count_errors(whole, {"s": words}).values()
+    assert sum(errors.values()) == fewest
 
 
 def test_many_at_a_time_is_one_after_the_other(
