@@ -83,9 +83,10 @@ class ASR(SkipBadFiles, sb.Brain):
         self.voices = {}
         self.through = getattr(self.hparams, "bptt_utterances", 1)
         if self.through > 1:
-            if self.grad_accumulation_factor > 1:
+            if self.grad_accumulation_factor > 1 or self.distributed_launch:
                 raise ValueError(
-                    "bptt_utterances: not with grad_accumulation_factor"
+                    f"bptt_utterances: {self.through} needs "
+                    "grad_accumulation_factor: 1 and one process"
                 )
             self.grad_accumulation_factor = self.through
 
@@ -813,6 +814,10 @@ def load_experiment(path, overrides):
         raise ValueError(
             f"warmup_steps: {warmup}, but number_of_steps: {steps}"
         )
+    for key in ("bptt_utterances", "join_utterances"):
+        count = hparams.get(key, 1)
+        if not isinstance(count, int) or count < 1:
+            raise ValueError(f"{key}: a number from 1, not {count!r}")
     unknown = set(hparams["test_memory"]) - set(MEMORIES)
     if unknown:
         raise ValueError(

@@ -302,6 +302,8 @@ def test_manifests(corpus, tmp_path):
         (["--size=tiny"], "size"),
         (["--warmup_steps=9", "--number_of_steps=9"], "warmup_steps"),
         (["--test_memory=[borrowed]"], "borrowed"),
+        (["--bptt_utterances=0"], "bptt_utterances"),
+        (["--bptt_utterances=2", "--grad_accumulation_factor=2"], "bptt_utt"),
         (["--stride=3"], "stride must be 2, 4 or 8"),
         (["--lact_order=apply_update"], "shorter than the chunk"),
     ],
