@@ -145,8 +145,8 @@ class LaCT(nn.Module):
         Learning rate of a frame at the start of training; with 0 nothing is
         learned from the audio.
     step_scale : float
-        Factor of the steps of `adam` and `muon` at the start of training: at
-        1, a step of `muon` is about as large as the weights themselves.
+        Factor of the steps at the start of training; at 1, a step of `muon`
+        is about as large as the weights themselves.
     silu_values : bool
         Whether values pass SiLU, as queries and keys do.
     fast : bool

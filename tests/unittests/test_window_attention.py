@@ -235,12 +235,27 @@ def test_bad_windows(options, message):
         Window(**options)
 
 
+@pytest.mark.parametrize("optimizer", ["sgd", "adam", "muon"])
+def test_step_scale_is_a_factor_of_the_first_steps(optimizer, device):
+    x = torch.randn(1, 4, 16, dtype=torch.float64, device=device)
+    options = {"optimizer": optimizer, "weight_norm": "none", "chunk_size": 4}
+    moved = []
+    for scale in (1.0, 0.1):
+        torch.manual_seed(0)
+        layer = LaCT(16, 2, step_scale=scale, **options).to(x)
+        _, _, state = layer(x, x, x, state=layer.initial_state(1))
+        moved.append(state.fast.weights[0, :, 0] - layer.w0)
+    assert moved[0].abs().max() > 1e-4
+    close(moved[1], 0.1 * moved[0])
+
+
 BAD = [
     ({"nhead": 3}, "nhead=3 must divide d_model=16 into even widths"),
     ({"nhead": 16}, "nhead=16 must divide"),
     ({"fast_heads": 5}, "fast_heads=5 must divide"),
     ({"causal": True}, "causal=True needs order apply_update"),
     ({"base_lr": -1.0}, "base_lr must not be negative"),
+    ({"step_scale": 0.0}, "step_scale must be positive"),
     ({"window": 4, "block_window": (4, 1)}, "not both"),
     (
         {"order": "apply_update", "window": (7, 0), "chunk_size": 8},
