@@ -240,13 +240,13 @@ def test_step_scale_is_a_factor_of_the_first_steps(optimizer, device):
     x = torch.randn(1, 4, 16, dtype=torch.float64, device=device)
     options = {"optimizer": optimizer, "weight_norm": "none", "chunk_size": 4}
     moved = []
-    for scale in (1.0, 0.1):
+    for scale in (1.0, 0.25):
         torch.manual_seed(0)
         layer = LaCT(16, 2, step_scale=scale, **options).to(x)
         _, _, state = layer(x, x, x, state=layer.initial_state(1))
         moved.append(state.fast.weights[0, :, 0] - layer.w0)
     assert moved[0].abs().max() > 1e-4
-    close(moved[1], 0.1 * moved[0])
+    close(moved[1], 0.25 * moved[0])
 
 
 BAD = [
