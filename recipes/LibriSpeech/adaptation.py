@@ -75,7 +75,7 @@ import matplotlib.pyplot as plt  # noqa: E402
 logger = get_logger(__name__)
 
 VERSION = 1  # raise it when the same settings give other results
-FIRST = 5  # of a session's utterances that are scored
+FIRST, LAST = 5, 10  # of a session's utterances that are scored
 MEMORY = ("carried", "reset", "oracle", "detected", "other", "frozen")
 PLAIN, SESSION, SUTA, TUNED = "as it is", "session", "SUTA", "fine-tuned"
 SYSTEMS = (*MEMORY, PLAIN, SESSION, SUTA, TUNED)
@@ -1629,7 +1629,7 @@ def parse(arguments):
         metavar="N",
         help="fine-tune on so many utterances",
     )
-    add("--last", type=int, default=10, help="utterance that is scored")
+    add("--last", type=int, default=LAST, help="utterance that is scored")
     add("--fine_tune_lr", type=float, default=1e-4, help=" ")
     add("--suta_lr", type=float, default=1e-3, help=" ")
     add("--batch_size", type=int, default=24, help="sessions at a time")

@@ -28,6 +28,7 @@ from pathlib import Path
 import torch
 from adaptation import (
     FIRST,
+    LAST,
     PLAIN,
     TUNED,
     Task,
@@ -53,13 +54,12 @@ from librispeech_prepare import prepare_librispeech
 from mini_speech_prepare import GRAMMAR_VOICES, GRAMMARS, prepare_mini_speech
 from tqdm import tqdm
 
-from speechbrain.nnet.losses import ctc_loss
 from speechbrain_lact.dataio.audio import pad_waves
+from speechbrain_lact.evaluation.peers import ctc_step
 from speechbrain_lact.evaluation.statistics import wer_interval
 from speechbrain_lact.lobes.models.pretrained import PretrainedFrontEnd
 
 VERSION = 1  # raise it when the same settings give other results
-LAST = 10  # utterance of a session that is scored; adaptation.py's default
 PARTS = ("train", "dev", "test")
 CARRIED, INITIAL = "carried", "initial memory"
 TRAINED = (INITIAL, TUNED)
@@ -192,18 +192,11 @@ def learnable(model, way):
 
 
 def learn(model, batch, optimizer):
-    """One step as `fine_tune` makes it; returns the loss before it."""
-    wavs, lengths, tokens, token_lengths = (
+    """One step on samples and tokens; returns the loss before it."""
+    batch = [
         part.to(model.asr.device) for x in zip(*batch) for part in pad_waves(x)
-    )
-    optimizer.zero_grad()
-    log_probs = model.encoder(wavs, lengths)
-    loss = ctc_loss(log_probs, tokens, lengths, token_lengths, model.asr.blank)
-    loss.backward()
-    (group,) = optimizer.param_groups
-    torch.nn.utils.clip_grad_norm_(group["params"], 5.0)
-    optimizer.step()
-    return loss.item()
+    ]
+    return ctc_step(model.encoder, optimizer, batch, model.asr.blank).item()
 
 
 def adapt(model, way, utterances, steps, rate, bar):

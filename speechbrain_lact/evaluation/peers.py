@@ -214,19 +214,43 @@ def fine_tune(encoder, wavs, targets, blank=0, steps=10, lr=1e-4):
     model = _copy(encoder).requires_grad_(True)
     optimizer = torch.optim.Adam(model.parameters(), lr=lr)
     device = next(model.parameters()).device
-    wavs, lengths, tokens, token_lengths = (
+    batch = [
         part.to(device) for part in (*pad_waves(wavs), *pad_waves(targets))
-    )
+    ]
     with torch.enable_grad():
         for _ in range(steps):
-            optimizer.zero_grad()
-            log_probs = model(wavs, lengths)
-            ctc_loss(
-                log_probs, tokens, lengths, token_lengths, blank
-            ).backward()
-            torch.nn.utils.clip_grad_norm_(model.parameters(), 5.0)
-            optimizer.step()
+            ctc_step(model, optimizer, batch, blank)
     return model.requires_grad_(False)
+
+
+def ctc_step(encoder, optimizer, batch, blank=0):
+    """One step of training on a batch.
+
+    Arguments
+    ---------
+    encoder : torch.nn.Module
+        As `fine_tune` has it; what is frozen stays.
+    optimizer : torch.optim.Optimizer
+        Of its parameters.
+    batch : list of torch.Tensor
+        Samples [B, S], relative lengths [B], tokens [B, L], relative lengths
+        [B].
+    blank : int
+        The blank.
+
+    Returns
+    -------
+    torch.Tensor
+        The loss before the step.
+    """
+    wavs, lengths, tokens, token_lengths = batch
+    optimizer.zero_grad()
+    log_probs = encoder(wavs, lengths)
+    loss = ctc_loss(log_probs, tokens, lengths, token_lengths, blank)
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(encoder.parameters(), 5.0)
+    optimizer.step()
+    return loss.detach()
 
 
 def _copy(encoder):

@@ -173,6 +173,13 @@ def flags(data, models, embedder, output):
     ]
 
 
+def with_folders(given, folders):
+    """Arguments in which names in capitals are replaced by folders."""
+    for name, folder in folders.items():
+        given = [text.replace(name.upper(), str(folder)) for text in given]
+    return given
+
+
 def command(*arguments):
     """The script as a process."""
     return [sys.executable, str(SCRIPT), *map(str, arguments)]
@@ -501,13 +508,10 @@ def test_wrong_input_is_one_line(
     data, models, adaptation, tmp_path, monkeypatch, given, message
 ):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    folders = {"LACT": models["lact"], "CONFORMER": models["conformer"]}
-    for name, folder in folders.items():
-        given = [text.replace(name, str(folder)) for text in given]
     arguments = [f"--data_folder={data}", f"--output_folder={tmp_path}"]
     arguments.append("--test_splits=test-clean")
     with pytest.raises((ValueError, OSError), match=message):
-        adaptation.main([*arguments, *given])
+        adaptation.main([*arguments, *with_folders(given, models)])
 
 
 def test_short_sessions_are_refused(data, adaptation, tmp_path):

@@ -330,9 +330,8 @@ def test_verdicts(transfer, initial, tuned, of_initial, verdict):
 def test_wrong_input_is_one_line(
     data, models, transfer, tiny_ecapa, tmp_path, given, message
 ):
-    folders = {"LACT": models["lact"], "CONFORMER": models["conformer"]}
-    for name, folder in {**folders, "VOICES": tiny_ecapa}.items():
-        given = [text.replace(name, str(folder)) for text in given]
+    folders = {**models, "voices": tiny_ecapa}
+    given = test_adaptation.with_folders(given, folders)
     arguments = flags(data, {"lact": models["lact"]}, tmp_path)
     with pytest.raises((ValueError, OSError), match=message):
         transfer.main([*arguments, *given])
