@@ -359,6 +359,28 @@ def test_options_reach_the_layers(kind, device):
     assert not hasattr(net.encoder.layers[0].mixer, "w0")
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_fast_weights_in_some_layers(kind, device):
+    """Only these layers remember what came before; the others do not learn."""
+    x = frames(device, time=16, width=12)
+
+    def heard(fast, forget=None):
+        """Output of the second half; a layer may forget the first."""
+        net = model(kind, device, lact_fast=fast)
+        start = net.initial_state(1)
+        _, state = net.encode(x[:, :8], state=start)
+        if forget is not None:
+            state.layers[forget] = start.layers[forget]
+        return net.encode(x[:, 8:], state=state)[0]
+
+    for fast in ([0], [1]):
+        (remembers,), (other,) = fast, {0, 1} - set(fast)
+        whole = heard(fast)
+        assert torch.equal(whole, heard(fast, forget=other))
+        assert not torch.allclose(whole, heard(fast, forget=remembers))
+    assert torch.equal(heard([0, 1]), heard(True))
+
+
 def test_initial_weights_are_those_of_lact(device):
     """The parent re-initialises matrices; fast weights are drawn again."""
     net = model("conformer", device)
@@ -425,6 +447,9 @@ def test_refused_options():
         build(causal=True, lact_order="update_apply")
     with pytest.raises(ValueError, match="optimizer must be one of"):
         build(lact_optimizer="sdg")
+    for fast in ([0, 2], [-1], 1, "all"):
+        with pytest.raises(ValueError, match="lact_fast: True, False or num"):
+            build(lact_fast=fast)
 
 
 def test_dynamic_chunks_of_a_causal_conformer(device):

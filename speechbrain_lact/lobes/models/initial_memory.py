@@ -290,7 +290,9 @@ def _mixers(encoder):
     layers = getattr(getattr(encoder, "encoder", encoder), "layers", [])
     mixers = [getattr(layer, "mixer", None) for layer in layers]
     if not mixers or not all(getattr(m, "fast", False) for m in mixers):
-        raise ValueError("an initial memory needs an encoder with fast weights")
+        raise ValueError(
+            "an initial memory needs an encoder with fast weights in all layers"
+        )
     return mixers
 
 

@@ -472,6 +472,17 @@ class LaCTBranchformerLayer(_LaCTLayer, BranchformerEncoderLayer):
         return zero_padding(branch.post_channel_proj(out), mask)
 
 
+def _remembering(fast, count):
+    """Numbers of the layers that have fast weights."""
+    if isinstance(fast, bool):
+        return range(count) if fast else []
+    if isinstance(fast, list) and all(n in range(count) for n in fast):
+        return fast
+    raise ValueError(
+        f"lact_fast: True, False or numbers of layers below {count}, not {fast}"
+    )
+
+
 class _LaCTEncoder:
     """What the three encoders share: the loop over layers with states.
 
@@ -480,7 +491,8 @@ class _LaCTEncoder:
     num_layers : int
         Number of layers.
     lact : dict
-        Arguments of `LaCT` beyond width, heads and dropout.
+        Arguments of `LaCT` beyond width, heads and dropout. `fast` may also
+        be the numbers of the layers that have fast weights, from 0.
     layerdrop_prob : float
         Probability to leave out a layer in training.
     output_hidden_states : bool
@@ -502,6 +514,7 @@ class _LaCTEncoder:
         causal=False,
         **kwargs,
     ):
+        remember = _remembering(lact.get("fast", True), num_layers)
         # The host without layers; then layers of ours.
         super().__init__(
             num_layers=0,
@@ -511,8 +524,12 @@ class _LaCTEncoder:
         )
         self.layers = torch.nn.ModuleList(
             [
-                self.layer_class(lact, causal=causal, **kwargs)
-                for _ in range(num_layers)
+                self.layer_class(
+                    {**lact, "fast": number in remember},
+                    causal=causal,
+                    **kwargs,
+                )
+                for number in range(num_layers)
             ]
         )
 

@@ -76,8 +76,11 @@ class TransformerASR(parent.TransformerASR):
     lact_chunk_size, lact_window, lact_block_window, lact_expansion, \
     lact_optimizer, lact_momentum, lact_weight_norm, lact_inner_loss, \
     lact_base_lr, lact_step_scale, lact_max_step_norm, lact_silu_values, \
-    lact_checkpoint, lact_fast : optional
+    lact_checkpoint : optional
         Arguments of `speechbrain_lact.nnet.lact.LaCT`, with its defaults.
+    lact_fast : bool or list of int, optional
+        Its `fast`; or the encoder layers that have fast weights, from 0: the
+        others have window attention alone, and the decoder all.
     lact_heads : int, optional
         Its `fast_heads`.
     lact_least_chunk : int, optional
@@ -207,6 +210,7 @@ class TransformerASR(parent.TransformerASR):
         if own_decoder:
             for name in ("window", "block_window", "order", "least_chunk"):
                 lact.pop(name, None)
+            lact["fast"] = lact.get("fast", True) is not False
             self.decoder = LaCTTransformerDecoder(
                 decoder_layers,
                 {**lact, "chunk_size": lact_decoder_chunk_size},
