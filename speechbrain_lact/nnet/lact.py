@@ -51,6 +51,39 @@ class LaCTState(State):
     """Number of output frames of the call that made this state [batch]."""
 
 
+def remembering_layers(fast, count):
+    """Which layers of a stack have fast weights.
+
+    Arguments
+    ---------
+    fast : bool or list of int
+        All, none, or their numbers from 0.
+    count : int
+        Number of layers.
+
+    Returns
+    -------
+    list of int
+
+    Raises
+    ------
+    ValueError
+        For anything else.
+
+    Example
+    -------
+    >>> remembering_layers(True, 2), remembering_layers([1], 2)
+    ([0, 1], [1])
+    """
+    if isinstance(fast, bool):
+        return list(range(count)) if fast else []
+    if isinstance(fast, list) and all(n in range(count) for n in fast):
+        return fast
+    raise ValueError(
+        f"lact_fast: True, False or numbers of layers below {count}, not {fast}"
+    )
+
+
 def like_host(attention_type, d_model):
     """Options with which the window attention of `LaCT` gives the scores of
     one of SpeechBrain's attention layers.
@@ -584,7 +617,7 @@ class LaCT(nn.Module):
     def _is_step(self, x, state, window):
         """Whether this is one frame of every row, no row ends its chunk with
         it, and all rows stand at the same place of it."""
-        if state is None or x.shape[1] != 1 or not self.fast:
+        if state is None or x.shape[1] != 1:
             return False
         if self.order != "apply_update" or window.block or self.least_chunk:
             return False
@@ -592,21 +625,26 @@ class LaCT(nn.Module):
             self.training and self.dropout or self.options["checkpoint"]
         ):
             return False
-        pending = same_number(state.fast.pending[:, 0])
         width = state.window.keys.shape[1]
+        if (
+            same_number(state.window.counts) != width
+            or same_number(state.waiting.counts) != 0
+        ):
+            return False
+        if not self.fast:
+            return True
+        pending = same_number(state.fast.pending[:, 0])
         return (
             pending is not None
             and 0 < pending < self.chunk_size - 1
             and self.options["weight_norm"] != "pre"
-            and same_number(state.window.counts) == width
-            and same_number(state.waiting.counts) == 0
             and same_number(state.fast.fresh.flatten()) is not None
         )
 
     def _step(self, x, projected, state, window):
         """What `forward` does for such a frame, in a third of the operations:
         generating, they are all that counts."""
-        rows, fast, left = len(x), state.fast, window.frames_left
+        rows, left = len(x), window.frames_left
         heads = projected.view(rows, 1, 3, self.nhead, -1)
         keys = torch.cat([state.window.keys, heads[:, :, 1]], 1)
         values = torch.cat([state.window.values, heads[:, :, 2]], 1)
@@ -622,8 +660,22 @@ class LaCT(nn.Module):
         if keys.shape[1] > left:
             keys, values = keys[:, -left:], values[:, -left:]
         counts = torch.full_like(state.window.counts, keys.shape[1])
+        memory = None
+        if self.fast:
+            read, memory = self._remember_step(x, projected, state.fast)
+            out = out + read.to(out.dtype)
+        state = LaCTState(
+            memory,
+            WindowState(keys, values, counts),
+            state.waiting,
+            torch.ones_like(counts),
+        )
+        return self.out_proj(out), None, state
 
-        core = fast.weights.dtype
+    def _remember_step(self, x, projected, fast):
+        """Reads the fast weights, which do not learn yet; [B, 1, E] in and
+        out."""
+        rows, core = len(x), fast.weights.dtype
         qkv = projected.to(core).view(rows, 3, self.fast_heads, -1)
         wide = (2, self.fast_heads, qkv.shape[-1])
         qk = torch.addcmul(
@@ -648,8 +700,6 @@ class LaCT(nn.Module):
         size = (norm.square() / read.shape[-1] + 1e-5).rsqrt()
         size = size * F.silu(gate).view(rows, self.fast_heads, 1)
         read = read * size * self.fast_norm
-        out = self.out_proj(out + read.view(rows, 1, -1).to(out.dtype))
-
         waiting = [
             torch.cat([old, new[:, :, None]], 2)
             for old, new in zip(
@@ -664,13 +714,7 @@ class LaCT(nn.Module):
             pending=fast.pending + 1,
             lengths=torch.ones_like(fast.pending),
         )
-        state = LaCTState(
-            fast,
-            WindowState(keys, values, counts),
-            state.waiting,
-            torch.ones_like(counts),
-        )
-        return out, None, state
+        return read.view(rows, 1, -1), fast
 
     def _remember(self, x, projected, mask, ends, state, final):
         """Reads and updates the fast weights; [B, T, E] in and out."""

@@ -19,7 +19,7 @@ from torch import nn
 
 from speechbrain.nnet.attention import PositionalwiseFeedForward
 from speechbrain_lact.lobes.models.audio_tokenizers import PADDING
-from speechbrain_lact.nnet.lact import LaCT, LaCTState
+from speechbrain_lact.nnet.lact import LaCT, LaCTState, remembering_layers
 from speechbrain_lact.nnet.state import (
     State,
     buffer,
@@ -400,7 +400,7 @@ class AudioLM(nn.Module):
     Arguments
     ---------
     mixer : callable
-        Makes the module that mixes time.
+        Makes the module that mixes time in a layer, given its number.
     codebooks : int
         Number of codebooks, K.
     codebook_size : int
@@ -445,8 +445,8 @@ class AudioLM(nn.Module):
         self.register_buffer("first", first, persistent=False)
         self.layers = nn.ModuleList(
             [
-                AudioLMLayer(mixer(), d_model, d_ffn, dropout)
-                for _ in range(num_layers)
+                AudioLMLayer(mixer(number), d_model, d_ffn, dropout)
+                for number in range(num_layers)
             ]
         )
         self.norm = nn.LayerNorm(d_model)
@@ -928,7 +928,8 @@ class LaCTAudioLM(AudioLM):
     d_model, nhead, d_ffn : int
         Sizes.
     lact : dict
-        Arguments of `LaCT` beyond width, heads, dropout and order.
+        Arguments of `LaCT` beyond width, heads, dropout and order. `fast` may
+        also be the numbers of the layers that have fast weights, from 0.
 
     Example
     -------
@@ -952,13 +953,15 @@ class LaCTAudioLM(AudioLM):
         **kwargs,
     ):
         options = {"chunk_size": 64, **(lact or {})}
+        fast = remembering_layers(options.pop("fast", True), num_layers)
         super().__init__(
-            lambda: LaCT(
+            lambda number: LaCT(
                 d_model,
                 nhead,
                 dropout,
                 order="apply_update",
                 causal=True,
+                fast=number in fast,
                 **options,
             ),
             codebooks,
@@ -1006,7 +1009,7 @@ class TransformerAudioLM(AudioLM):
         **kwargs,
     ):
         super().__init__(
-            lambda: CachedAttention(d_model, nhead, dropout),
+            lambda _: CachedAttention(d_model, nhead, dropout),
             codebooks,
             codebook_size,
             d_model,

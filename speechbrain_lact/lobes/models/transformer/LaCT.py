@@ -27,7 +27,7 @@ from speechbrain.lobes.models.transformer.Transformer import (
     TransformerEncoderLayer,
 )
 from speechbrain.utils.dynamic_chunk_training import DynChunkTrainConfig
-from speechbrain_lact.nnet.lact import LaCT, LaCTState
+from speechbrain_lact.nnet.lact import LaCT, LaCTState, remembering_layers
 from speechbrain_lact.nnet.state import (
     State,
     Waiting,
@@ -472,17 +472,6 @@ class LaCTBranchformerLayer(_LaCTLayer, BranchformerEncoderLayer):
         return zero_padding(branch.post_channel_proj(out), mask)
 
 
-def _remembering(fast, count):
-    """Numbers of the layers that have fast weights."""
-    if isinstance(fast, bool):
-        return range(count) if fast else []
-    if isinstance(fast, list) and all(n in range(count) for n in fast):
-        return fast
-    raise ValueError(
-        f"lact_fast: True, False or numbers of layers below {count}, not {fast}"
-    )
-
-
 class _LaCTEncoder:
     """What the three encoders share: the loop over layers with states.
 
@@ -514,7 +503,7 @@ class _LaCTEncoder:
         causal=False,
         **kwargs,
     ):
-        remember = _remembering(lact.get("fast", True), num_layers)
+        remember = remembering_layers(lact.get("fast", True), num_layers)
         # The host without layers; then layers of ours.
         super().__init__(
             num_layers=0,
