@@ -1532,8 +1532,9 @@ def plot_positions(positions, path, scored):
     figure.supxlabel("utterance of the session (grey: scored)")
     figure.supylabel("WER (%)")
     handles, labels = axes.flat[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=4)
-    figure.savefig(path, dpi=120)
+    ncols = min(4, 2 * columns)
+    figure.legend(handles, labels, loc="outside upper center", ncols=ncols)
+    figure.savefig(path, dpi=120, bbox_inches="tight")
     plt.close(figure)
 
 
