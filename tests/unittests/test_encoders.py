@@ -381,6 +381,13 @@ def test_fast_weights_in_some_layers(kind, device):
     assert torch.equal(heard([0, 1]), heard(True))
 
 
+def test_a_list_of_layers_leaves_the_decoder_alone(device):
+    """It names layers of the encoder; all of the decoder's remember."""
+    net = model("conformer", device, lact_decoder_chunk_size=4, lact_fast=[])
+    assert not any(layer.mixer.fast for layer in net.encoder.layers)
+    assert all(layer.self_attn.fast is True for layer in net.decoder.layers)
+
+
 def test_initial_weights_are_those_of_lact(device):
     """The parent re-initialises matrices; fast weights are drawn again."""
     net = model("conformer", device)

@@ -286,12 +286,15 @@ class Mixer(Subject):
 
 
 class Encoder(Subject):
-    """An encoder of two layers."""
+    """An encoder of two layers; with `upper`, fast weights in the upper one
+    alone."""
 
     state_class = LaCTEncoderState
 
-    def __init__(self, kind, layout, chunk, **lact):
+    def __init__(self, kind, layout, chunk, upper=False, **lact):
         super().__init__(layout, chunk, **lact)
+        if upper:
+            self.lact["fast"] = [1]
         options = {
             "transformer": {"d_ffn": 12, "normalize_before": True},
             "conformer": {"d_ffn": 12, "kernel_size": 5},
@@ -508,6 +511,7 @@ def draw_case(data, kind, layout, optimizer, device, dtype=torch.float64):
     """Draws what the cell leaves open."""
     if optimizer == "any":
         optimizer = data.draw(st.sampled_from(OPTIMIZERS))
+    some = {"upper": data.draw(st.booleans())} if kind in ENCODERS else {}
     subject = build(
         kind,
         layout,
@@ -516,6 +520,7 @@ def draw_case(data, kind, layout, optimizer, device, dtype=torch.float64):
         optimizer=optimizer,
         weight_norm=data.draw(st.sampled_from(["post", "pre", "none"])),
         momentum=optimizer != "adam" and data.draw(st.booleans()),
+        **some,
     ).to(device)
     rows = data.draw(st.integers(2, 3))
     # One row at least makes three updates or more.
