@@ -74,6 +74,28 @@ class AudioLMBrain(sb.Brain):
             self.checkpointer.add_recoverable("states", self.states)
         self.carry = self.hparams.carry_state
 
+    def init_optimizers(self):
+        """`matrix_opt_class` for what maps all features of a layer to as many
+        or more, `opt_class` for all else."""
+        model, width = self.modules.model, self.hparams.d_model
+        matrices = [
+            p
+            for p in model.layers.parameters()
+            if p.ndim == 2 and min(p.shape) >= width
+        ]
+        chosen = set(map(id, matrices))
+        others = [p for p in model.parameters() if id(p) not in chosen]
+        self.optimizer = self.opt_class(others)
+        self.matrix_optimizer = self.hparams.matrix_opt_class(matrices)
+        self.optimizers_dict = {
+            "opt_class": self.optimizer,
+            "matrix_opt_class": self.matrix_optimizer,
+        }
+        self.checkpointer.add_recoverable("optimizer", self.optimizer)
+        self.checkpointer.add_recoverable(
+            "matrix_optimizer", self.matrix_optimizer
+        )
+
     def compute_forward(self, batch, stage):
         """Scores of each next row [B, L, K, C + 2]."""
         batch = batch.to(self.device)
@@ -131,9 +153,11 @@ class AudioLMBrain(sb.Brain):
             self.states.clear()
 
     def on_fit_batch_end(self, batch, outputs, loss, should_step):
-        """Next learning rate."""
+        """Next learning rates."""
         if should_step:
-            self.hparams.lr_annealing(self.optimizer)
+            steps, hparams = self.optimizer_step, self.hparams
+            hparams.lr_annealing(self.optimizer, steps)
+            hparams.matrix_lr_annealing(self.matrix_optimizer, steps)
 
     def on_stage_end(self, stage, stage_loss, epoch=None):
         """Logs and saves."""
