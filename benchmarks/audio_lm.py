@@ -68,7 +68,7 @@ STEPS = 256  # timed at each of them: whole chunks of the memory
 PROMPT = 3.0  # seconds that generated audio goes on from
 ENDS = (30, 60, 120, 300)  # seconds where a piece that is measured ends
 PIECE = 10.0  # seconds of it
-SAMPLING = {"temperature": 0.9, "top_p": 0.95}
+SAMPLING = {"temperature": 1.0, "top_p": 1.0}
 MEASURES = {
     "speaker_similarity": "voice likeness",
     "rolloff_variation": "roll-off variation",
@@ -429,14 +429,20 @@ def table(head, rows):
     return [f"| {' | '.join(map(str, cells))} |" for cells in lines]
 
 
-def likelihood_table(tables):
-    """Bits per token, as lines of Markdown."""
-    rows = [
-        [f"{same[0]['start']:.0f} to {same[0]['end']:.0f}"]
-        + [f"{r['bits']:.4f} [{r['low']:.4f}, {r['high']:.4f}]" for r in same]
-        for same in zip(*tables.values())
-    ]
-    return table(["position (s)", *tables], rows)
+def likelihood_table(tables, paired):
+    """Bits per token, and the first system's differences to the others, as
+    lines of Markdown."""
+    first, rows = next(iter(tables)), []
+    for place, same in enumerate(zip(*tables.values())):
+        cells = [f"{same[0]['start']:.0f} to {same[0]['end']:.0f}"]
+        for r in same:
+            cells.append(f"{r['bits']:.4f} [{r['low']:.4f}, {r['high']:.4f}]")
+        for found in paired.values():
+            share, low, high = (100 * x for x in found[place])
+            cells.append(f"{share:+.2f} % [{low:+.2f}, {high:+.2f}]")
+        rows.append(cells)
+    against = [f"{first} against {name}" for name in paired]
+    return table(["position (s)", *tables, *against], rows)
 
 
 def costs_table(tables):
@@ -510,7 +516,7 @@ def report(found):
     lines = [f"Parameters: {sizes}"]
     if "likelihood" in found:
         lines += ["", "Bits per token, 95 % intervals over recordings:", ""]
-        lines += likelihood_table(found["likelihood"])
+        lines += likelihood_table(found["likelihood"], found["paired"])
     if "costs" in found:
         lines += ["", "A row of tokens (a frame), mean ms / state in MiB:", ""]
         lines += costs_table(found["costs"])
@@ -580,7 +586,7 @@ def main(argv):
         write(found)
     if "coherence" in options.only:
         settings = {"data": options.data, "ends": ends, "count": options.count}
-        part = part_of(found, "pieces", settings)
+        part = part_of(found, "pieces", {**settings, **SAMPLING})
         for name, rows in pieces(
             systems, spoken, ends, options.count, embedder
         ):
@@ -592,7 +598,7 @@ def main(argv):
         )
     if "text" in options.only:
         settings = {"data": options.data, "sentences": options.sentences}
-        part = part_of(found, "text", settings)
+        part = part_of(found, "text", {**settings, **SAMPLING})
         pairs = sentences(options.data, options.sentences)
         asr = LaCTASR.from_hparams(MODEL_IN_THE_BOX)
         for name, errors in said(systems, pairs, asr):
