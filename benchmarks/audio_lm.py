@@ -236,7 +236,7 @@ def costs(systems, rounds):
     }
 
 
-def pieces(systems, spoken, ends, count, embedder):
+def pieces(systems, spoken, ends, count, takes, embedder):
     """Measures of pieces of audio that goes on from the same voices.
 
     Arguments
@@ -248,6 +248,8 @@ def pieces(systems, spoken, ends, count, embedder):
         Seconds where the pieces end.
     count : int
         Voices that are taken.
+    takes : int
+        Recordings that go on from each; a voice has the mean of its own.
     embedder : EncoderClassifier
 
     Yields
@@ -291,8 +293,13 @@ def pieces(systems, spoken, ends, count, embedder):
         real.append(mean_of(measured(rest, places, prompt)))
     yield "real", [real]
     for name, generator in systems.items():
-        made = generate(generator, prompts, ends[-1], name)
-        rows = [measured(t, ends, prompt) for t, prompt in zip(made, prompts)]
+        made = generate(generator, prompts * takes, ends[-1], name)
+        rows = [
+            measured(tokens, ends, prompt)
+            for tokens, prompt in zip(made, prompts * takes)
+        ]
+        voices = [zip(*rows[voice::count]) for voice in range(count)]
+        rows = [[mean_of(same) for same in voice] for voice in voices]
         yield name, [list(same) for same in zip(*rows)]
 
 
@@ -468,8 +475,9 @@ def coherence_lines(part):
             lines.append([system, "any" if system == "real" else end, *cells])
     title = (
         f"Pieces of {PIECE:g} s, by where they end, of what {count} voices "
-        f"were gone on with after {PROMPT:g} s. Means, 95 % intervals over "
-        f"voices, difference to real speech of the same voices:"
+        f"were gone on with after {PROMPT:g} s (takes of each: "
+        f"{settings['takes']}). Means, 95 % intervals over voices, difference "
+        f"to real speech of the same voices:"
     )
     head = ["system", "end (s)", *(MEASURES[name] for name in names)]
     lines = [title, "", *table(head, lines)]
@@ -547,6 +555,7 @@ def main(argv):
     add("--rounds", type=int, default=2, help="of timing")
     add("--seconds", type=float, default=300.0, help="to generate")
     add("--count", type=int, default=8, help="voices to go on from")
+    add("--takes", type=int, default=1, help="recordings from each voice")
     add("--sentences", type=int, default=6, help="to be said")
     add("--only", nargs="+", choices=parts, default=parts)
     options = parser.parse_args(argv)
@@ -585,10 +594,11 @@ def main(argv):
         plot_nll(tables, RESULTS / "audio_lm_nll.png", trained=512 / rate)
         write(found)
     if "coherence" in options.only:
-        settings = {"data": options.data, "ends": ends, "count": options.count}
-        part = part_of(found, "pieces", {**settings, **SAMPLING})
+        size = {"count": options.count, "takes": options.takes}
+        settings = {"data": options.data, "ends": ends, **size, **SAMPLING}
+        part = part_of(found, "pieces", settings)
         for name, rows in pieces(
-            systems, spoken, ends, options.count, embedder
+            systems, spoken, ends, *size.values(), embedder
         ):
             part["systems"][name] = rows
             write(found)
