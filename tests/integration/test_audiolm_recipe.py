@@ -156,6 +156,22 @@ def test_killed_run_goes_on_where_it_was(trained, corpus, tmp_path):
     assert one == other
 
 
+def test_two_optimizers_share_the_weights(trained):
+    """Attention and feed-forward have matrices of their own optimizer; both
+    rates have fallen to nothing at the end."""
+    (folder,) = (trained / "lm" / "save").glob("CKPT*")
+    saved = [
+        torch.load(folder / f"{name}.ckpt")
+        for name in ("optimizer", "matrix_optimizer")
+    ]
+    model = torch.load(folder / "model.ckpt")
+    assert len(saved[1]["state"]) == 4
+    assert sum(len(part["state"]) for part in saved) == len(model)
+    for part in saved:
+        (group,) = part["param_groups"]
+        assert group["lr"] == pytest.approx(0, abs=1e-9)
+
+
 def test_another_tokenizer_reads_the_corpus_anew(trained, corpus, tmp_path):
     """In the same folder tokens of the tokenizer before are not taken."""
     shutil.copytree(trained / "lm", tmp_path / "lm")
