@@ -654,7 +654,9 @@ class _Learner:
 
 def _begin(state, start):
     """Fresh rows take the initial weights and their row norms."""
-    if not bool(state.fresh.any()):
+    # In training weights that no row takes have a gradient of zeros: their
+    # optimizer and processes that train together count on one in every step.
+    if not (start.requires_grad or bool(state.fresh.any())):
         return state
     norms, copies = _row_norms(start), len(state.fresh) // len(start)
     if copies > 1:

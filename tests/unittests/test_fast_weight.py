@@ -13,6 +13,7 @@ from speechbrain_lact.nnet.fast_weight import (
     fast_weight_gradient,
     fast_weight_scan,
 )
+from speechbrain_lact.nnet.lact import LaCT
 
 NAMES = ("w0", "w1", "w2", "q", "k", "v", "lr0", "lr1", "lr2")
 
@@ -645,3 +646,15 @@ def test_inputs_stay_as_they_are(device):
         assert torch.equal(x, before[name])
     for x, y in zip((state.weights, state.moment, state.steps), copies):
         assert torch.equal(x, y)
+
+
+def test_initial_weights_have_a_gradient_in_every_step():
+    """Zeros where no row begins anew: without one, Adam's momentum stands
+    still, and processes that train together wait for it."""
+    layer = LaCT(16, 2, chunk_size=8, fast_heads=2)
+    x = torch.randn(2, 20, 16)
+    with torch.no_grad():
+        _, _, state = layer(x, x, x, state=layer.initial_state(2))
+    layer(x, x, x, state=state)[0].sum().backward()
+    for weights in (layer.w0, layer.w1, layer.w2):
+        assert weights.grad is not None and not weights.grad.any()
