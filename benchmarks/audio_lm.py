@@ -293,14 +293,17 @@ def pieces(systems, spoken, ends, count, takes, embedder):
         real.append(mean_of(measured(rest, places, prompt)))
     yield "real", [real]
     for name, generator in systems.items():
-        made = generate(generator, prompts * takes, ends[-1], name)
-        rows = [
-            measured(tokens, ends, prompt)
-            for tokens, prompt in zip(made, prompts * takes)
-        ]
-        voices = [zip(*rows[voice::count]) for voice in range(count)]
-        rows = [[mean_of(same) for same in voice] for voice in voices]
-        yield name, [list(same) for same in zip(*rows)]
+        heard = prompts * takes
+        made = generate(generator, heard, ends[-1], name)
+        rows = [measured(t, ends, prompt) for t, prompt in zip(made, heard)]
+        # Of each end: a mean for each voice.
+        yield (
+            name,
+            [
+                [mean_of(same[voice::count]) for voice in range(count)]
+                for same in zip(*rows)
+            ],
+        )
 
 
 def mean_of(found):
@@ -594,12 +597,11 @@ def main(argv):
         plot_nll(tables, RESULTS / "audio_lm_nll.png", trained=512 / rate)
         write(found)
     if "coherence" in options.only:
-        size = {"count": options.count, "takes": options.takes}
-        settings = {"data": options.data, "ends": ends, **size, **SAMPLING}
+        count, takes = options.count, options.takes
+        settings = {"data": options.data, "ends": ends, "count": count}
+        settings = {**settings, "takes": takes, **SAMPLING}
         part = part_of(found, "pieces", settings)
-        for name, rows in pieces(
-            systems, spoken, ends, *size.values(), embedder
-        ):
+        for name, rows in pieces(systems, spoken, ends, count, takes, embedder):
             part["systems"][name] = rows
             write(found)
         labels = {name: MEASURES[name] for name in DRAWN}
