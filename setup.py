@@ -42,10 +42,13 @@ setup(
     # torch 2.11 itself asks for Python 3.10.
     python_requires=">=3.10",
     install_requires=[
-        # torchaudio refuses a torch of another version, and 2.11 is its last.
-        "torch==2.11.*",
-        "torchaudio==2.11.*",
+        # torchaudio 2.11 is its last; it refuses the CUDA of torch 2.15.
+        "torch>=2.11,<2.15",
+        "torchaudio>=2.11",
         "speechbrain==1.1.2",
+        # Decodes what libsndfile cannot: MP3 without a header of its length,
+        # FLAC of unknown length, M4A.
+        "av",
         "hyperpyyaml",
         "matplotlib",
         "numpy",
