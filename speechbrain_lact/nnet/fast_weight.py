@@ -625,7 +625,8 @@ class _Learner:
             self.dtype,
         )
         square = None
-        share = (counts / self.chunk_size).to(gradient.dtype)
+        # Not counts / size: integers divide in the default type.
+        share = counts.to(gradient.dtype) / self.chunk_size
         if self.optimizer == "adam":
             step, moment, square = adam(
                 gradient,
