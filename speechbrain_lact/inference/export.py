@@ -26,6 +26,7 @@ from safetensors.torch import load_model, save_model
 from speechbrain.core import Stage
 from speechbrain.processing.features import InputNormalization
 from speechbrain.utils.parameter_transfer import Pretrainer
+from speechbrain_lact.inference.folder import check_weights
 from speechbrain_lact.lobes.models.convolution import FrontEndState
 from speechbrain_lact.lobes.models.transformer.LaCT import LaCTEncoderState
 from speechbrain_lact.nnet.state import State, Waiting, nested
@@ -310,9 +311,13 @@ class FolderPretrainer(Pretrainer):
     """
 
     def __init__(self, loadables):
-        super().__init__(
-            loadables=loadables, custom_hooks={"model": load_weights}
-        )
+        unknown = sorted(set(map(str, loadables)) - FILES.keys())
+        if unknown:
+            raise ValueError(
+                f"loadables: {unknown[0]!r}, but known are {', '.join(FILES)}"
+            )
+        hooks = {"model": load_weights, "normalizer": load_statistics}
+        super().__init__(loadables=loadables, custom_hooks=hooks)
 
     def collect_files(self, default_source=None, **kwargs):
         """As SpeechBrain's, with the names that the files have."""
@@ -400,6 +405,18 @@ def load_weights(model, path):
             raise ValueError(
                 f"{path}: weights of another model: {min(names)} {what}"
             )
+
+
+def load_statistics(normalize, path):
+    """Reads statistics of features; plain values and tensors only.
+
+    Arguments
+    ---------
+    normalize : InputNormalization
+    path : str or Path
+    """
+    check_weights(path)
+    normalize._load(path)
 
 
 def write_model(folder, experiment, hparams, tokenizer):
