@@ -109,7 +109,7 @@ SCALARS = {
 
 # A YAML beyond these is no model's: bytes; values, those that are referred to
 # counted each time; characters of a text with references, before and after.
-MOST_BYTES, MOST_VALUES, MOST_CHARACTERS = 2**20, 100_000, 1000
+MOST_BYTES, MOST_VALUES, MOST_CHARACTERS = 2**17, 100_000, 1000
 
 REFERENCE = re.compile(r"<[^<>]*>")
 ARITHMETIC = re.compile(r"[\d.eE\s()+*/%-]+")
@@ -160,6 +160,8 @@ class Reader:
 
     def __init__(self, text, name):
         self.name = name
+        if re.search(r"^%YAML", text, re.MULTILINE):
+            raise ValueError(f"{name}: a version of YAML (%YAML) is not read")
         self.loader = Loader(text)
         self.root = self.loader.get_single_node()
         if not isinstance(self.root, MappingNode):
