@@ -25,13 +25,16 @@ from safetensors.torch import load_model, save_model
 
 from speechbrain.core import Stage
 from speechbrain.processing.features import InputNormalization
+from speechbrain.utils.logger import get_logger
 from speechbrain.utils.parameter_transfer import Pretrainer
-from speechbrain_lact.inference.folder import check_weights
+from speechbrain_lact.inference.folder import Reader, Untrusted, check_weights
 from speechbrain_lact.lobes.models.convolution import FrontEndState
 from speechbrain_lact.lobes.models.transformer.LaCT import LaCTEncoderState
 from speechbrain_lact.nnet.state import State, Waiting, nested
 from speechbrain_lact.processing.boundaries import SilenceState, greedy_labels
 from speechbrain_lact.utils.dynamic_chunks import BlockSampler
+
+logger = get_logger(__name__)
 
 # Entries of a recipe's YAML that a trained model needs.
 PARTS = ("compute_features", "normalize", "CNN", "Transformer", "ctc_lin")
@@ -366,7 +369,12 @@ def made_again(model, text):
         Their names.
     """
     with torch.random.fork_rng():
-        fresh = load_hyperpyyaml(text)["model"].state_dict()
+        try:
+            fresh = Reader(text, YAML_FILE).load()
+        except Untrusted as error:
+            logger.warning("To load this model, trust it: %s", error)
+            fresh = load_hyperpyyaml(text)
+    fresh = fresh["model"].state_dict()
     buffers, state = dict(model.named_buffers()), model.state_dict()
     return [
         name

@@ -14,6 +14,7 @@ import functools
 import importlib
 import io
 import re
+import textwrap
 from pathlib import Path
 from pickle import UnpicklingError
 
@@ -192,16 +193,17 @@ class Reader:
     def refuse(self, node, key, what):
         """The error about what could run code."""
         return Untrusted(
-            f"{self._place(node, key)}: {what} is not what a trained model "
-            f"needs and could run any code: {HOW_TO_TRUST}"
+            f"{self._place(node, key)}: {printable(what)} is not what a "
+            f"trained model needs and could run any code: {HOW_TO_TRUST}"
         )
 
     def wrong(self, node, key, what):
         """The error about all else."""
-        return ValueError(f"{self._place(node, key)}: {what}")
+        return ValueError(f"{self._place(node, key)}: {printable(what)}")
 
     def _place(self, node, key):
-        return f"{self.name}, line {node.start_mark.line + 1}: {key or 'key'}"
+        line = node.start_mark.line + 1
+        return f"{self.name}, line {line}: {printable(key or 'its key')}"
 
     def build(self, node, key, made):
         """The value of a node: the same object each time it is asked for.
@@ -229,7 +231,7 @@ class Reader:
     def _make(self, node, key, made):
         if isinstance(node, ScalarNode):
             if node.tag in SCALARS:
-                return self.loader.construct_object(node)
+                return self._scalar(node, key)
             if node.tag == "!tuple":
                 return self._tuple(node, key)
             if node.tag in ("!ref", "!copy"):
@@ -237,6 +239,13 @@ class Reader:
         elif node.tag in (STANDARD + "map", STANDARD + "seq"):
             return self._contents(node, key, made)
         return self._tagged(node, key, made)
+
+    def _scalar(self, node, key):
+        try:
+            return self.loader.construct_object(node)
+        except (ValueError, KeyError, AttributeError) as error:
+            what = f"{node.value} is no {shown(node.tag)}"
+            raise self.wrong(node, key, what) from error
 
     def _contents(self, node, key, made):
         """What stands under a tag: a dictionary, a list, or nothing."""
@@ -255,7 +264,7 @@ class Reader:
             if not isinstance(name, ScalarNode) or name.tag not in SCALARS:
                 raise self.refuse(name, key, f"a key {shown(name.tag)}")
             here = f"{key}.{name.value}" if key else name.value
-            name = self.loader.construct_object(name)
+            name = self._scalar(name, here)
             if name in out:
                 raise self.wrong(value, here, "given twice")
             out[name] = self.build(value, here, made)
@@ -288,7 +297,7 @@ class Reader:
         for item in inner.value:
             if not isinstance(item, ScalarNode) or item.tag not in SCALARS:
                 raise self.refuse(node, key, f"{shown(item.tag)} in a tuple")
-        return tuple(self.loader.construct_object(i) for i in inner.value)
+        return tuple(self._scalar(item, key) for item in inner.value)
 
     def _reference(self, node, key, made):
         """!ref <key>, or a text with references and arithmetic in it."""
@@ -358,6 +367,12 @@ class Plain(Reader):
 def plain(value):
     """Whether a value is a number, a text, a truth value or nothing."""
     return value is None or isinstance(value, (bool, int, float, str))
+
+
+def printable(text):
+    """The beginning of a text, on one line, without control characters."""
+    text = "".join(c if c.isprintable() else " " for c in str(text)[:1000])
+    return textwrap.shorten(text, 200, placeholder=" ...")
 
 
 def shown(tag):

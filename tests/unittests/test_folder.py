@@ -198,6 +198,11 @@ HOSTILE = {
         "!name:imported_part.Part",
         True,
     ),
+    "control characters": (
+        "x: !apply:os%1B%5B31m%0Asystem ['touch MARK']",
+        "x: !apply:os [31m system is not",
+        None,
+    ),
     "a method": (
         "x: !apply:getattr [!name:own_part.Made, mro]",
         "!name:own_part.Made",
@@ -326,6 +331,14 @@ BROKEN = {
     "twice": ("a: 1\nb: {c: 1, c: 2}", "line 2: b.c: given twice"),
     "large": ("a: " + "1" * 2**17, "larger than any model's YAML"),
     "a list in a text": ("a: [1]\nb: !ref <a>/x", "no plain value"),
+    "no number": ("a: !!int x", "line 1: a: x is no !!int"),
+    "no truth": ("a: [!!bool x]", "line 1: a[0]: x is no !!bool"),
+    "no date": ("2024-99-99: 1", "2024-99-99 is no !!timestamp"),
+    "no names": (
+        "a: !new:torch.nn.GELU {1: 2}",
+        "line 1: a: !new:torch.nn.GELU: ",
+    ),
+    "lines in a key": ('"a\\nb": !ref <c>', "a b: <c>: no such key"),
     "two documents": ("a: 1\n---\nb: 1", "no YAML of a model"),
     "a list": ("- 1", "no settings of a model"),
     "nothing": ("", "no settings of a model"),
