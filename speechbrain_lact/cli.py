@@ -56,8 +56,7 @@ app = typer.Typer(
 Model = Annotated[
     Path,
     typer.Option(
-        help="Folder that recipes/LibriSpeech/train.py has written. Its YAML "
-        "names code that is run: take models from people you trust.",
+        help="Folder that recipes/LibriSpeech/train.py has written.",
         show_default="the one that comes with the package",
     ),
 ]
@@ -81,6 +80,15 @@ Embedder = Annotated[
         "Face hub (which is then fetched), such as "
         "speechbrain/spkrec-ecapa-voxceleb.",
         show_default="the one that comes with the package",
+    ),
+]
+Trust = Annotated[
+    bool,
+    typer.Option(
+        "--trust",
+        help="Run whatever code the YAMLs of the model and of the embedder "
+        "name: for folders of people you trust alone. Those that this package "
+        "writes do not need it.",
     ),
 ]
 BatchSize = Annotated[
@@ -147,6 +155,7 @@ def transcribe(
         typer.Option(min=1, help="With --speakers: how many, if known."),
     ] = None,
     embedder: Embedder = None,
+    trust: Trust = False,
 ):
     """Writes down recordings.
 
@@ -166,9 +175,10 @@ def transcribe(
     if speakers:
         if resume:
             raise UsageError("--resume: not with --speakers")
-        load = functools.partial(load_model, model, device, block)
+        load = functools.partial(load_model, model, device, block, trust)
+        find = functools.partial(load_voices, embedder, trust=trust)
         return _transcribe_speakers(
-            source, load, out, bank, rttm, number_of_speakers, embedder
+            source, load, out, bank, rttm, number_of_speakers, find
         )
     if resume and out is None:
         raise UsageError("--resume needs --out, the file to go on with")
@@ -181,7 +191,7 @@ def transcribe(
         if todo and source == "-":
             incoming = standard_input()
         if todo:
-            asr = load_model(model, device, block)
+            asr = load_model(model, device, block, trust)
         if todo and source == "-":
             folder = stack.enter_context(tempfile.TemporaryDirectory())
             todo[0].path = incoming.save(folder, asr.sample_rate)
@@ -196,7 +206,7 @@ def transcribe(
     _count(len(recordings), failed, "transcribed")
 
 
-def _transcribe_speakers(source, load, out, bank, rttm, number, embedder):
+def _transcribe_speakers(source, load, out, bank, rttm, number, find):
     """A line for each turn of one recording."""
     if os.path.isdir(source):
         raise UsageError("--speakers is for one recording, not a folder")
@@ -217,7 +227,7 @@ def _transcribe_speakers(source, load, out, bank, rttm, number, embedder):
             path = incoming.save(folder, asr.sample_rate)
         from speechbrain_lact.processing.diarization import Diarizer, write_rttm
 
-        voices = load_voices(embedder, asr)
+        voices = find(asr)
         if bank is not None:
             bank = stack.enter_context(open_bank(bank, asr, voices))
         segments = Diarizer(voices, bank).diarize(path, number)
@@ -271,14 +281,15 @@ def voices(
     embedder: Embedder = None,
     device: Device = None,
     block: Block = None,
+    trust: Trust = False,
 ):
     """Keeps the voices that `transcribe --speakers --bank` knows.
 
     Prints their names, a line each, the one heard longest ago first. A bank
     belongs to the model and the embedder that it was made with.
     """
-    asr = load_model(model, device, block)
-    with open_bank(bank, asr, load_voices(embedder, asr)) as found:
+    asr = load_model(model, device, block, trust)
+    with open_bank(bank, asr, load_voices(embedder, asr, trust)) as found:
         if enrol:
             found.enrol(*enrol)
         if rename:
@@ -289,7 +300,7 @@ def voices(
             print(printable(name))
 
 
-def load_voices(embedder, asr):
+def load_voices(embedder, asr, trust=False):
     """What tells voices apart.
 
     Arguments
@@ -298,6 +309,8 @@ def load_voices(embedder, asr):
         A folder or a name on the hub.
     asr : LaCTASR
         The model, whose device it is put on.
+    trust : bool
+        Whether whatever its YAML names may run.
 
     Returns
     -------
@@ -309,7 +322,9 @@ def load_voices(embedder, asr):
     )
 
     return load_embedder(
-        embedder or DEFAULT_EMBEDDER, run_opts={"device": str(asr.device)}
+        embedder or DEFAULT_EMBEDDER,
+        trust,
+        run_opts={"device": str(asr.device)},
     )
 
 
@@ -367,6 +382,7 @@ def stream(
     ] = None,
     device: Device = None,
     block: Block = None,
+    trust: Trust = False,
 ):
     """Writes down what comes in on standard input, while it comes.
 
@@ -374,7 +390,7 @@ def stream(
     endian). Each word is printed as soon as it is complete.
     """
     incoming = standard_input(rate)
-    asr = load_model(model, device, block)
+    asr = load_model(model, device, block, trust)
     before = asr.load_state(state) if state and state.exists() else None
     session, space = asr.stream(before, max_lag), ""
 
@@ -423,6 +439,7 @@ def evaluate(
     batch_size: BatchSize = 8,
     device: Device = None,
     block: Block = None,
+    trust: Trust = False,
 ):
     """Scores a model: word and character errors, speed.
 
@@ -435,7 +452,7 @@ def evaluate(
         raise ValueError(f"{manifest}: no words to compare with")
     if out is not None:
         refuse_existing(out / "results.json", "name another folder")
-    asr = load_model(model, device, block)
+    asr = load_model(model, device, block, trust)
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
     from speechbrain.utils.metric_stats import ErrorRateStats
@@ -475,7 +492,7 @@ def evaluate(
     _count(len(recordings), len(bad), "scored")
 
 
-def load_model(folder, device=None, block=None):
+def load_model(folder, device=None, block=None, trust=False):
     """Loads a model; nothing is fetched or written.
 
     Arguments
@@ -486,6 +503,8 @@ def load_model(folder, device=None, block=None):
         Where to; a GPU if there is one.
     block : int, optional
         Frames that are seen at once, 0 for all.
+    trust : bool
+        Whether whatever its YAML names may run.
 
     Returns
     -------
@@ -512,6 +531,7 @@ def load_model(folder, device=None, block=None):
 
     from speechbrain.utils.fetching import FetchConfig
     from speechbrain_lact.inference.ASR import LaCTASR
+    from speechbrain_lact.inference.folder import Untrusted
 
     try:
         torch.zeros(1, device=device)
@@ -526,10 +546,13 @@ def load_model(folder, device=None, block=None):
             savedir=None,
             run_opts={"device": device} if device else None,
             fetch_config=FetchConfig(allow_network=False),
+            trust=trust,
         )
         asr.initial_state()
         if block is not None:
             asr.set_block(block or None)
+    except Untrusted:
+        raise
     # A damaged file can fail in as many ways as there are readers.
     except Exception as error:
         raise ValueError(

@@ -29,12 +29,12 @@ from pathlib import Path
 from pickle import UnpicklingError
 
 import torch
-from hyperpyyaml import resolve_references
-from ruamel.yaml import YAML, YAMLError
+from ruamel.yaml import YAML
 
 from speechbrain.lobes.models.transformer import TransformerASR as parent
 from speechbrain.lobes.models.transformer.Transformer import PositionalEncoding
 from speechbrain.utils.checkpoints import Checkpointer, average_checkpoints
+from speechbrain_lact.inference.folder import Plain, plain, read_yaml
 from speechbrain_lact.lobes.models.transformer.TransformerASR import (
     TransformerASR,
 )
@@ -356,12 +356,43 @@ def read_settings(path):
     dict
     """
     try:
-        with open(path, encoding="utf-8") as file:
-            settings = YAML().load(resolve_references(file))
-    except (YAMLError, ValueError) as error:
+        return read_yaml(path, Plain)
+    except ValueError as error:
         raise ValueError(f"{path}: not an experiment ({error})") from error
-    if not isinstance(settings, dict):
-        raise ValueError(f"{path}: not an experiment")
+
+
+def read_converted(folder):
+    """The settings of a folder that `convert` has written.
+
+    Arguments
+    ---------
+    folder : str or Path
+
+    Returns
+    -------
+    dict
+        Numbers and words, and lists of them.
+
+    Raises
+    ------
+    ValueError
+        If something else is in it.
+    """
+    path = Path(folder) / "settings.yaml"
+    return _check_settings(read_settings(path), path)
+
+
+def _check_settings(settings, path):
+    """Refuses what an experiment's YAML would read as more than a value."""
+    for key, value in settings.items():
+        values = value if isinstance(value, list) else [value]
+        words = [item for item in values if isinstance(item, str)]
+        if not all(map(plain, values)) or not all(
+            re.fullmatch(r"[\w.-]+", word) for word in words
+        ):
+            raise ValueError(
+                f"{path}: {key}: {value!r}, but it must be a number or a word"
+            )
     return settings
 
 
@@ -414,7 +445,8 @@ def convert(source, out, hparams=None, window=None, chunk_size=None, **lact):
             f"{hparams}: attention_type is {', '.join(map(str, named))}, but "
             f"{file} has parameters of {host}"
         )
-    settings.update({key: given[key] for key in SETTINGS if key in given})
+    given = {key: given[key] for key in SETTINGS if key in given}
+    settings.update(_check_settings(given, hparams))
     settings["nhead"] = nhead
     settings["lact_heads"] = lact.get("fast_heads", 4)
     settings["lact_optimizer"] = lact.get("optimizer", "muon")

@@ -63,6 +63,11 @@ def arguments_of(argv):
     add("--deadline", action="store_true", help="keep up with real time")
     add("--enhance", action="store_true", help="remove clicks and DC")
     add("--embedder", default=str(DEFAULT_EMBEDDER))
+    add(
+        "--trust",
+        action="store_true",
+        help="run whatever code the YAMLs of model and embedder name",
+    )
     add("--output", default="results/generated")
     return parser.parse_args(argv)
 
@@ -124,8 +129,9 @@ def make(generator, options, prompt, style):
 def main(argv):
     """Makes audio and measures it."""
     options = arguments_of(argv)
-    embedder = load_embedder(options.embedder)
-    generator = AudioGenerator.from_hparams(options.model, embedder)
+    trust = options.trust
+    embedder = load_embedder(options.embedder, trust)
+    generator = AudioGenerator.from_hparams(options.model, embedder, trust)
     rate = generator.tokenizer.sample_rate
     prompt, style = (
         None if path is None else AudioFile(path, rate).read()

@@ -37,6 +37,7 @@ from speechbrain.decoders.scorer import (
 from speechbrain.tokenizers.SentencePiece import SentencePiece
 from speechbrain.utils.distributed import if_main_process, run_on_main
 from speechbrain.utils.logger import get_logger
+from speechbrain_lact.convert import read_converted
 from speechbrain_lact.dataio.audio import read_audio
 from speechbrain_lact.dataio.batch import Batch, SkipBadFiles
 from speechbrain_lact.inference.card import training_sources, write_card
@@ -711,8 +712,7 @@ def source_settings(settings):
         raise ValueError(
             "source: a folder made by python -m speechbrain_lact.convert"
         )
-    path = Path(settings["source"]) / "settings.yaml"
-    found = YAML().load(path.read_text())
+    found = read_converted(settings["source"])
     return {key: value for key, value in found.items() if key in settings}
 
 

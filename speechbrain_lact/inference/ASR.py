@@ -18,6 +18,7 @@ from speechbrain.utils.logger import get_logger
 from speechbrain_lact.dataio.audio import LEAST_SECONDS, AudioFile, pad_waves
 from speechbrain_lact.decoders.streaming import collapse
 from speechbrain_lact.inference.export import PipelineState
+from speechbrain_lact.inference.folder import load_interface
 from speechbrain_lact.nnet.state import State, Waiting, nested
 from speechbrain_lact.utils.dynamic_chunks import BlockSampler
 
@@ -125,6 +126,31 @@ class LaCTASR(EncoderASR):
         hop = self.encoder.compute_features.get_filter_properties().stride
         self.frame_seconds = hop * self.encoder.cnn.stride / self.sample_rate
         self._digest = None
+
+    @classmethod
+    def from_hparams(cls, source, *args, trust=False, **kwargs):
+        """Loads a model; no code that is in its folder is run.
+
+        Arguments
+        ---------
+        source : str or Path
+            Its folder, or its name on the Hugging Face hub.
+        *args, **kwargs
+            As SpeechBrain's: `savedir`, `overrides`, `run_opts`.
+        trust : bool
+            Whether whatever its YAML names may run.
+
+        Returns
+        -------
+        LaCTASR
+
+        Raises
+        ------
+        ValueError
+            If the folder holds what could run code and is not trusted: the
+            file, the line and the name.
+        """
+        return load_interface(cls, source, *args, trust=trust, **kwargs)
 
     @property
     def identity(self):

@@ -11,13 +11,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from hyperpyyaml import load_hyperpyyaml
 from ruamel.yaml import YAML
 from safetensors.torch import load_file, save_file
 
 from speechbrain.utils.logger import get_logger
 from speechbrain_lact.inference.card import audio_card
 from speechbrain_lact.inference.export import YAML_FILE, dump_yaml
+from speechbrain_lact.inference.folder import load_yaml
 from speechbrain_lact.lobes.models.LaCTAudioLM import Sampling
 from speechbrain_lact.processing.long_outputs import Deadline, worst_span
 
@@ -63,7 +63,7 @@ def write_audio_model(folder, experiment, name, model, **card):
     (folder / "README.md").write_text(audio_card(name, **card))
 
 
-def load_audio_model(source, name):
+def load_audio_model(source, name, trust=False):
     """What `write_audio_model` has written.
 
     Arguments
@@ -72,6 +72,8 @@ def load_audio_model(source, name):
         The folder.
     name : str
         Name of the model in it.
+    trust : bool
+        Whether whatever its YAML names may run.
 
     Returns
     -------
@@ -81,12 +83,11 @@ def load_audio_model(source, name):
     Raises
     ------
     ValueError
-        If there is no such model in the folder.
+        If there is no such model in the folder, or what could run code.
     """
     folder = Path(source)
     try:
-        with open(folder / YAML_FILE, encoding="utf-8") as file:
-            model = load_hyperpyyaml(file)[name]
+        model = load_yaml(folder / YAML_FILE, trust=trust)[name]
         model.load_state_dict(load_file(folder / f"{name}{SUFFIX}"))
     except (OSError, KeyError, RuntimeError) as error:
         raise ValueError(
@@ -96,7 +97,7 @@ def load_audio_model(source, name):
     return model.eval()
 
 
-def load_tokenizer(source=None):
+def load_tokenizer(source=None, trust=False):
     """A tokenizer of audio.
 
     Arguments
@@ -104,6 +105,8 @@ def load_tokenizer(source=None):
     source : str or Path, optional
         A folder that `recipes/AudioLM/train_tokenizer.py` has written.
         Default: the small one in the box, for speech of 16 kHz.
+    trust : bool
+        Whether whatever its YAML names may run.
 
     Returns
     -------
@@ -116,7 +119,7 @@ def load_tokenizer(source=None):
     torch.Size([1, 50, 8])
     """
     source = DEFAULT_TOKENIZER if source is None else source
-    return load_audio_model(source, "tokenizer")
+    return load_audio_model(source, "tokenizer", trust)
 
 
 class AudioGenerator:
@@ -144,7 +147,7 @@ class AudioGenerator:
         self.embedder = embedder
 
     @classmethod
-    def from_hparams(cls, source, embedder=None):
+    def from_hparams(cls, source, embedder=None, trust=False):
         """Loads what `recipes/AudioLM/train.py` has written.
 
         Arguments
@@ -153,14 +156,17 @@ class AudioGenerator:
             The folder `model` of a run.
         embedder : EncoderClassifier, optional
             Encoder of voices.
+        trust : bool
+            Whether whatever its YAMLs name may run.
 
         Returns
         -------
         AudioGenerator
         """
         source = Path(source)
-        model = load_audio_model(source, "model")
-        return cls(model, load_tokenizer(source / TOKENIZER), embedder)
+        model = load_audio_model(source, "model", trust)
+        tokenizer = load_tokenizer(source / TOKENIZER, trust)
+        return cls(model, tokenizer, embedder)
 
     def frames(self, seconds):
         """Frames of so many seconds, at least one."""

@@ -25,12 +25,16 @@ from safetensors.torch import load_model, save_model
 
 from speechbrain.core import Stage
 from speechbrain.processing.features import InputNormalization
+from speechbrain.utils.logger import get_logger
 from speechbrain.utils.parameter_transfer import Pretrainer
+from speechbrain_lact.inference.folder import Reader, Untrusted, check_weights
 from speechbrain_lact.lobes.models.convolution import FrontEndState
 from speechbrain_lact.lobes.models.transformer.LaCT import LaCTEncoderState
 from speechbrain_lact.nnet.state import State, Waiting, nested
 from speechbrain_lact.processing.boundaries import SilenceState, greedy_labels
 from speechbrain_lact.utils.dynamic_chunks import BlockSampler
+
+logger = get_logger(__name__)
 
 # Entries of a recipe's YAML that a trained model needs.
 PARTS = ("compute_features", "normalize", "CNN", "Transformer", "ctc_lin")
@@ -310,9 +314,13 @@ class FolderPretrainer(Pretrainer):
     """
 
     def __init__(self, loadables):
-        super().__init__(
-            loadables=loadables, custom_hooks={"model": load_weights}
-        )
+        unknown = sorted(set(map(str, loadables)) - FILES.keys())
+        if unknown:
+            raise ValueError(
+                f"loadables: {unknown[0]!r}, but known are {', '.join(FILES)}"
+            )
+        hooks = {"model": load_weights, "normalizer": load_statistics}
+        super().__init__(loadables=loadables, custom_hooks=hooks)
 
     def collect_files(self, default_source=None, **kwargs):
         """As SpeechBrain's, with the names that the files have."""
@@ -361,7 +369,12 @@ def made_again(model, text):
         Their names.
     """
     with torch.random.fork_rng():
-        fresh = load_hyperpyyaml(text)["model"].state_dict()
+        try:
+            fresh = Reader(text, YAML_FILE).load()
+        except Untrusted as error:
+            logger.warning("To load this model, trust it: %s", error)
+            fresh = load_hyperpyyaml(text)
+    fresh = fresh["model"].state_dict()
     buffers, state = dict(model.named_buffers()), model.state_dict()
     return [
         name
@@ -400,6 +413,18 @@ def load_weights(model, path):
             raise ValueError(
                 f"{path}: weights of another model: {min(names)} {what}"
             )
+
+
+def load_statistics(normalize, path):
+    """Reads statistics of features; plain values and tensors only.
+
+    Arguments
+    ---------
+    normalize : InputNormalization
+    path : str or Path
+    """
+    check_weights(path)
+    normalize._load(path)
 
 
 def write_model(folder, experiment, hparams, tokenizer):

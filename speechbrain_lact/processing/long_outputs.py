@@ -431,7 +431,9 @@ class QualityEnhancement:
     [0.1, 0.0]
     """
 
-    def __init__(self, sample_rate, cutoff=20.0, factor=8.0, enhancer=None):
+    def __init__(
+        self, sample_rate, cutoff=20.0, factor=8.0, enhancer=None, trust=False
+    ):
         if not 0 < cutoff < sample_rate / 2:
             raise ValueError(
                 f"cutoff: {cutoff}, but it must be between 0 and half of "
@@ -442,7 +444,7 @@ class QualityEnhancement:
         # Samples on either side that say what becomes of a sample
         window = int(CLICK_WINDOW * sample_rate) // 2
         self.reach = window + 2 * (CLICK_LENGTH + CLICK_GAP + CLICK_SIDE)
-        self.enhancer = enhancer and _read_enhancer(enhancer)
+        self.enhancer = enhancer and _read_enhancer(enhancer, trust)
 
     def measure(self, wav, wav_len=None):
         """Defects of a batch.
@@ -574,19 +576,20 @@ def _rows(wav, wav_len):
     return [row[:n] for row, n in zip(wav, counts)]
 
 
-def _read_enhancer(source):
+def _read_enhancer(source, trust):
     """Whichever of SpeechBrain's enhancers has its settings there."""
     from speechbrain.inference.enhancement import (
         SpectralMaskEnhancement,
         WaveformEnhancement,
     )
+    from speechbrain_lact.inference.folder import load_interface
 
     try:
-        return SpectralMaskEnhancement.from_hparams(source)
+        return load_interface(SpectralMaskEnhancement, source, trust=trust)
     except ValueError as error:
         if "Need hparams" not in str(error):
             raise
-        return WaveformEnhancement.from_hparams(source)
+        return load_interface(WaveformEnhancement, source, trust=trust)
 
 
 class Deadline:

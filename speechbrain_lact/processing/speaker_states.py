@@ -21,6 +21,7 @@ from safetensors import SafetensorError, safe_open
 from speechbrain.inference.classifiers import EncoderClassifier
 from speechbrain.utils.logger import get_logger
 from speechbrain_lact.inference.ASR import SessionState, fingerprint
+from speechbrain_lact.inference.folder import Untrusted, load_interface
 from speechbrain_lact.nnet.state import State, nested
 
 try:
@@ -567,8 +568,8 @@ def default_threshold(embedder):
     return float(getattr(hparams, "threshold", THRESHOLD))
 
 
-def load_embedder(source=DEFAULT_EMBEDDER, **options):
-    """An encoder of voices.
+def load_embedder(source=DEFAULT_EMBEDDER, trust=False, **options):
+    """An encoder of voices; no code that is in its folder is run.
 
     Arguments
     ---------
@@ -576,15 +577,26 @@ def load_embedder(source=DEFAULT_EMBEDDER, **options):
         A folder, or a name on the Hugging Face hub such as
         `speechbrain/spkrec-ecapa-voxceleb`. Default: a small one, trained on
         MiniSpeech, that comes with the package.
+    trust : bool
+        Whether whatever its YAML names may run.
     **options : dict
         Of SpeechBrain's `from_hparams`: `savedir`, `run_opts`.
 
     Returns
     -------
     EncoderClassifier
+
+    Raises
+    ------
+    ValueError
+        If there is none, or what could run code.
     """
     try:
-        return EncoderClassifier.from_hparams(str(source), **options)
+        return load_interface(
+            EncoderClassifier, str(source), trust=trust, **options
+        )
+    except Untrusted:
+        raise
     except (OSError, ValueError) as error:
         raise ValueError(
             f"{source}: no encoder of voices: neither a folder with a "

@@ -55,6 +55,15 @@ class WholeCheckpointer(Checkpointer):
         return saved
 
 
+# What NumPy's state was in files before: an array, not a tensor.
+ARRAYS = [
+    numpy.empty(0).__reduce__()[0],
+    numpy.ndarray,
+    numpy.dtype,
+    type(numpy.dtype("uint32")),
+]
+
+
 @register_checkpoint_hooks
 class RandomState:
     """State of all random number generators, as something to save.
@@ -71,9 +80,11 @@ class RandomState:
 
     @mark_as_saver
     def _save(self, path):
+        kind, words, *rest = numpy.random.get_state(legacy=True)
+        words = torch.from_numpy(words.astype("int64"))
         state = {
             "torch": torch.get_rng_state(),
-            "numpy": numpy.random.get_state(legacy=True),
+            "numpy": (kind, words, *rest),
             "python": random.getstate(),
         }
         if torch.cuda.is_available():
@@ -82,9 +93,12 @@ class RandomState:
 
     @mark_as_loader
     def _load(self, path, end_of_epoch):
-        state = torch.load(path, weights_only=False)
+        with torch.serialization.safe_globals(ARRAYS):
+            state = torch.load(path, weights_only=True)
         torch.set_rng_state(state["torch"])
-        numpy.random.set_state(state["numpy"])
+        kind, words, *rest = state["numpy"]
+        words = numpy.asarray(words, dtype="uint32")
+        numpy.random.set_state((kind, words, *rest))
         random.setstate(state["python"])
         if "cuda" in state and torch.cuda.is_available():
             torch.cuda.set_rng_state_all(state["cuda"])

@@ -7,6 +7,7 @@ Authors
 
 import json
 import sys
+from functools import partial
 from types import ModuleType, SimpleNamespace
 
 import joblib
@@ -491,7 +492,7 @@ def test_folders_without_a_codec(kind, tmp_path):
     "kind, package",
     [
         (SpeechTokenizerAdapter, "speechtokenizer"),
-        (WavTokenizerAdapter, "WavTokenizer"),
+        (partial(WavTokenizerAdapter, trust=True), "WavTokenizer"),
     ],
 )
 def test_packages_that_are_missing(kind, package, tmp_path, monkeypatch):
@@ -584,7 +585,9 @@ def test_wav_tokenizer(tmp_path, monkeypatch):
         from_pretrained0802=lambda config, weights: OneBook()
     )
     monkeypatch.setitem(sys.modules, "wavtokenizer", package)
-    tokenizer = WavTokenizerAdapter(str(tmp_path))
+    with pytest.raises(ValueError, match="names classes.*trust=True"):
+        WavTokenizerAdapter(str(tmp_path))
+    tokenizer = WavTokenizerAdapter(str(tmp_path), trust=True)
     assert tokenizer.hop == 4 and tokenizer.codebook_sizes == [3]
     wav = torch.tensor([[2.0] * 4 + [1.0] * 4])
     tokens = tokenizer.encode(wav)
@@ -631,7 +634,7 @@ def clusters(ssl, tmp_path):
 
 def test_clusters_of_layers(ssl, clusters):
     folder, means = clusters
-    tokenizer = DiscreteSSLAdapter(str(folder), ssl, num_clusters=4)
+    tokenizer = DiscreteSSLAdapter(str(folder), ssl, num_clusters=4, trust=True)
     samples = [9000, 399, 401, 0]
     wav, lengths = batch(samples)
     tokens = tokenizer.encode(wav, lengths)
@@ -664,7 +667,11 @@ def test_clusters_are_decoded(ssl, clusters):
         "    loadables:\n        generator: !ref <generator>\n"
     )
     tokenizer = DiscreteSSLAdapter(
-        str(folder), ssl, num_clusters=4, save_path=str(folder / "saved")
+        str(folder),
+        ssl,
+        num_clusters=4,
+        save_path=str(folder / "saved"),
+        trust=True,
     )
     tokens = torch.randint(0, 4, (2, 60, 2))
     tokens[1, 1:] = PADDING
@@ -684,4 +691,25 @@ def test_clusters_are_decoded(ssl, clusters):
 def test_an_encoder_that_gives_one_layer(ssl, clusters, monkeypatch):
     monkeypatch.setattr(ssl, "output_all_hiddens", False)
     with pytest.raises(ValueError, match="output_all_hiddens=True"):
-        DiscreteSSLAdapter(str(clusters[0]), ssl)
+        DiscreteSSLAdapter(str(clusters[0]), ssl, trust=True)
+
+
+class Opens:
+    """Makes a file when it is unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return open, (str(self.path), "w")
+
+
+def test_clusters_that_are_code(ssl, clusters):
+    folder, _ = clusters
+    joblib.dump(
+        Opens(folder / "ran"),
+        folder / "kmeans" / "LibriSpeech960_wavlm_k4_L1.pt",
+    )
+    with pytest.raises(ValueError, match="clusters are pickles.*trust=True"):
+        DiscreteSSLAdapter(str(folder), ssl, num_clusters=4)
+    assert not (folder / "ran").exists()

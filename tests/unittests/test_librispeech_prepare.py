@@ -1,13 +1,14 @@
 """Tests of recipes/LibriSpeech/librispeech_prepare.py on real small files."""
 
+import copy
 import csv
-import io
+import hashlib
 import json
 import logging
 import os
 import pathlib
+import shutil
 import tarfile
-import urllib.error
 
 import numpy as np
 import pytest
@@ -26,6 +27,7 @@ from recipes.LibriSpeech.librispeech_prepare import (
     prepare_librispeech,
     prepare_manifests,
 )
+from speechbrain_lact.dataio.archives import ArchiveError, unpack
 
 DIGITS = pathlib.Path(__file__).resolve().parents[3] / "shared/data/digits"
 
@@ -597,38 +599,44 @@ def test_manifests_are_done_once(tmp_path, log):
 # Downloads, without a network
 
 
-def make_archive(path, corpus):
-    """A tar.gz as openslr.org has them."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tarfile.open(path, "w:gz") as tar:
+def serve(monkeypatch, folder, corpus, split):
+    """A server's folder with an archive as openslr.org has them, and its
+    published checksum."""
+    folder.mkdir(parents=True, exist_ok=True)
+    archive = folder / f"{split}.tar.gz"
+    with tarfile.open(archive, "w:gz") as tar:
         tar.add(corpus, "LibriSpeech")
+    monkeypatch.setattr(prepare, "MINI_URL", str(folder))
+    monkeypatch.setattr(prepare, "LIBRISPEECH_URL", str(folder))
+    digest = hashlib.sha256(archive.read_bytes()).hexdigest()
+    monkeypatch.setitem(prepare.CHECKSUMS, split, f"sha256:{digest}")
+    return archive
 
 
-def test_download_of_mini_librispeech(tmp_path, monkeypatch):
-    write_chapter(tmp_path / "source" / "dev-clean-2")
-    make_archive(
-        tmp_path / "server" / "dev-clean-2.tar.gz", tmp_path / "source"
-    )
-    monkeypatch.setattr(prepare, "MINI_URL", str(tmp_path / "server"))
+@pytest.mark.parametrize("split", ["dev-clean-2", "dev-clean"])
+def test_download(split, tmp_path, monkeypatch):
+    write_chapter(tmp_path / "source" / split)
+    serve(monkeypatch, tmp_path / "server", tmp_path / "source", split)
     files = prepare_librispeech(
         tmp_path / "new" / "corpus",
         [],
         [],
-        ["dev-clean-2"],
+        [split],
         tmp_path / "save",
         download=True,
     )
     assert len(read_csv(files["test"][0])) == 3
-    assert os.listdir(tmp_path / "new" / "corpus") == ["dev-clean-2"]
-    monkeypatch.setattr(prepare, "MINI_URL", "gone")
-    download_librispeech(tmp_path / "new" / "corpus", ["dev-clean-2"])
+    assert os.listdir(tmp_path / "new" / "corpus") == [split]
+    for name in ("MINI_URL", "LIBRISPEECH_URL"):
+        monkeypatch.setattr(prepare, name, "gone")
+    download_librispeech(tmp_path / "new" / "corpus", [split])
 
 
 def test_a_broken_archive_is_fetched_again(tmp_path, monkeypatch):
     write_chapter(tmp_path / "source" / "dev-clean-2")
-    archive = tmp_path / "server" / "dev-clean-2.tar.gz"
-    make_archive(archive, tmp_path / "source")
-    monkeypatch.setattr(prepare, "MINI_URL", str(tmp_path / "server"))
+    archive = serve(
+        monkeypatch, tmp_path / "server", tmp_path / "source", "dev-clean-2"
+    )
     whole = archive.read_bytes()
     archive.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(ConnectionError, match="dev-clean-2"):
@@ -639,42 +647,127 @@ def test_a_broken_archive_is_fetched_again(tmp_path, monkeypatch):
     assert os.listdir(tmp_path / "corpus") == ["dev-clean-2"]
 
 
-def test_no_network(tmp_path, monkeypatch):
-    # Port 9 of this machine: nobody listens, no name is looked up.
-    monkeypatch.setattr(prepare, "MINI_URL", "http://127.0.0.1:9")
-    monkeypatch.setenv("no_proxy", "*")
-    with pytest.raises(ConnectionError) as caught:
-        download_librispeech(tmp_path, "train-clean-5")
-    assert "'train-clean-5'" in str(caught.value)
-    assert "\n" not in str(caught.value)
-
-    import torchaudio
-
-    def offline(root, url, download):
-        assert (url, download) == ("dev-clean", True)
-        raise urllib.error.URLError("no route to host")
-
-    monkeypatch.setattr(torchaudio.datasets, "LIBRISPEECH", offline)
-    with pytest.raises(ConnectionError, match="dev-clean.*no route to host"):
-        download_librispeech(tmp_path, ["dev-clean"])
-
-
-def test_download_through_torchaudio(tmp_path, monkeypatch):
-    from torchaudio.datasets import librispeech
-
+def test_an_archive_with_another_checksum(tmp_path, monkeypatch):
+    """Whole, but not the published one: nothing of it is unpacked, and one
+    that was fetched before is checked too."""
     write_chapter(tmp_path / "source" / "dev-clean")
-    served = io.BytesIO()
-    with tarfile.open(fileobj=served, mode="w:gz") as tar:
+    archive = serve(
+        monkeypatch, tmp_path / "server", tmp_path / "source", "dev-clean"
+    )
+    good, staging = archive.read_bytes(), tmp_path / "corpus" / ".download"
+    with tarfile.open(archive, "w:gz") as tar:
         tar.add(tmp_path / "source", "LibriSpeech")
-
-    def fetch(url, archive, hash_prefix):
-        assert url.endswith("/dev-clean.tar.gz") and len(hash_prefix) == 64
-        pathlib.Path(archive).write_bytes(served.getvalue())
-
-    monkeypatch.setattr(librispeech, "download_url_to_file", fetch)
+        tar.add(tmp_path / "source", "LibriSpeech/other")
+    staging.mkdir(parents=True)
+    shutil.copy(archive, staging)
+    for _ in range(2):
+        with pytest.raises(ConnectionError, match="its sha256 is") as caught:
+            download_librispeech(tmp_path / "corpus", ["dev-clean"])
+        assert "dev-clean.tar.gz" in str(caught.value)
+        assert "\n" not in str(caught.value)
+        assert os.listdir(staging) == []
+    archive.write_bytes(good)
     download_librispeech(tmp_path / "corpus", ["dev-clean"])
     assert os.listdir(tmp_path / "corpus") == ["dev-clean"]
-    assert len(list((tmp_path / "corpus").rglob("*.flac"))) == 3
+
+
+def test_checksums_are_those_of_torchaudio():
+    from torchaudio.datasets import librispeech
+
+    known = {
+        url.rpartition("/")[2].removesuffix(".tar.gz"): f"sha256:{digest}"
+        for url, digest in librispeech._CHECKSUMS.items()
+    }
+    mini = {"dev-clean-2", "train-clean-5"}
+    assert prepare.CHECKSUMS.keys() == known.keys() | mini
+    assert known.items() <= prepare.CHECKSUMS.items()
+
+
+def test_no_network(tmp_path, monkeypatch):
+    # Port 9 of this machine: nobody listens, no name is looked up.
+    monkeypatch.setenv("no_proxy", "*")
+    for name, split in (
+        ("MINI_URL", "train-clean-5"),
+        ("LIBRISPEECH_URL", "dev-clean"),
+    ):
+        monkeypatch.setattr(prepare, name, "http://127.0.0.1:9")
+        with pytest.raises(ConnectionError) as caught:
+            download_librispeech(tmp_path, split)
+        assert f"'{split}'" in str(caught.value)
+        assert "\n" not in str(caught.value)
+
+
+def member(name, kind=tarfile.REGTYPE, **options):
+    """What a hostile archive holds."""
+    info = tarfile.TarInfo(name)
+    info.type = kind
+    for key, value in options.items():
+        setattr(info, key, value)
+    return info
+
+
+HOSTILE = {
+    "above": ([member("../made")], "outside"),
+    "deep above": ([member("LibriSpeech/a/../../../made")], "outside"),
+    "absolute": ([member("{folder}/made")], "outside"),
+    "another system's": ([member("..\\made")], "outside"),
+    "a link out": (
+        [
+            member("LibriSpeech", tarfile.SYMTYPE, linkname="{folder}"),
+            member("LibriSpeech/made"),
+        ],
+        "neither a file nor a folder",
+    ),
+    "a hard link": (
+        [member("LibriSpeech", tarfile.LNKTYPE, linkname="../secret")],
+        "neither a file nor a folder",
+    ),
+    "a device": (
+        [member("LibriSpeech", tarfile.CHRTYPE, devmajor=1, devminor=5)],
+        "neither a file nor a folder",
+    ),
+    "a pipe": (
+        [member("LibriSpeech", tarfile.FIFOTYPE)],
+        "neither a file nor a folder",
+    ),
+    "a bomb": ([member("LibriSpeech/a", size=2**27)], "much more"),
+    "a header that is a bomb": (
+        [member("x", tarfile.XHDTYPE, size=2**27)],
+        "much more",
+    ),
+    "a file with holes": (
+        [member("LibriSpeech/a", tarfile.GNUTYPE_SPARSE)],
+        "neither a file nor a folder",
+    ),
+}
+
+
+class Zeros:
+    """As many as are asked for."""
+
+    def read(self, size):
+        """Zeros."""
+        return bytes(size)
+
+
+@pytest.mark.parametrize("members, said", HOSTILE.values(), ids=HOSTILE)
+def test_hostile_archives(members, said, tmp_path):
+    folder, archive = tmp_path / "deep" / "folder", tmp_path / "x.tar.gz"
+    folder.mkdir(parents=True)
+    with tarfile.open(archive, "w:gz", compresslevel=1) as tar:
+        for info in members:
+            info = copy.copy(info)
+            for key in ("name", "linkname"):
+                text = getattr(info, key).replace("{folder}", str(tmp_path))
+                setattr(info, key, text)
+            tar.addfile(info, Zeros())
+    before = set(tmp_path.rglob("*"))
+    with pytest.raises(ArchiveError, match=said) as caught:
+        unpack(archive, folder)
+    assert str(archive) in str(caught.value) and "\n" not in str(caught.value)
+    after = set(tmp_path.rglob("*")) - before
+    assert {path for path in after if folder not in path.parents} == set()
+    assert sum(path.stat().st_size for path in after) < 2**27
 
 
 def test_download_of_an_unknown_split(tmp_path):

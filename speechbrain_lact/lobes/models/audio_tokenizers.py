@@ -593,6 +593,15 @@ def _load(source, build):
         raise OSError(f"{source} {what} ({reason})") from error
 
 
+def _must_be_trusted(source, trust, what):
+    """Refuses a kind of file that is code, unless it is trusted."""
+    if not trust:
+        raise ValueError(
+            f"{source}: {what} and could run any code: if you trust who made "
+            f"it, load it with trust=True"
+        )
+
+
 def _in_place_of_download(module, source, **others):
     """Hands a local folder to a wrapper that knows names on the hub only."""
     if not os.path.isdir(source):
@@ -896,6 +905,8 @@ class WavTokenizerAdapter(PretrainedAdapter):
         Where models from the hub are kept.
     context, look_ahead : int
         Frames that are decoded again before each piece, and waited for.
+    trust : bool
+        Whether whatever code its configuration names may run.
     **kwargs : dict
         `config` and `checkpoint`, the names of the files.
 
@@ -905,11 +916,21 @@ class WavTokenizerAdapter(PretrainedAdapter):
         If the package is missing.
     OSError
         If there is no such model.
+    ValueError
+        If it is not trusted.
     """
 
     def __init__(
-        self, source, save_path=None, context=100, look_ahead=40, **kwargs
+        self,
+        source,
+        save_path=None,
+        context=100,
+        look_ahead=40,
+        trust=False,
+        **kwargs,
     ):
+        _must_be_trusted(source, trust, "its configuration names classes")
+
         def build():
             from speechbrain.integrations.audio_tokenizers import (
                 wavtokenizer_interface as wrappers,
@@ -972,13 +993,15 @@ class DiscreteSSLAdapter(PretrainedAdapter):
         Where models from the hub are kept.
     context, look_ahead : int
         Frames that are decoded again before each piece, and waited for.
+    trust : bool
+        Whether whatever code its files hold may run: the clusters are pickles.
 
     Raises
     ------
     OSError
         If there are no such models.
     ValueError
-        If the encoder gives its last layer only.
+        If the encoder gives its last layer only, or if it is not trusted.
     """
 
     def __init__(
@@ -991,7 +1014,9 @@ class DiscreteSSLAdapter(PretrainedAdapter):
         save_path=None,
         context=40,
         look_ahead=20,
+        trust=False,
     ):
+        _must_be_trusted(source, trust, "its clusters are pickles")
         if not getattr(ssl_model, "output_all_hiddens", False):
             raise ValueError("ssl_model: build it with output_all_hiddens=True")
         folder = Path(source)

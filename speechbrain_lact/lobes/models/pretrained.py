@@ -230,7 +230,9 @@ class PretrainedFrontEnd(nn.Module):
 def _read_config(source, save_path):
     from transformers import AutoConfig
 
-    return AutoConfig.from_pretrained(source, cache_dir=save_path or None)
+    return AutoConfig.from_pretrained(
+        source, cache_dir=save_path or None, trust_remote_code=False
+    )
 
 
 def _build(kind, source, save_path, freeze):
