@@ -426,6 +426,11 @@ class LaCT(nn.Module):
         x : torch.Tensor
             The input [B, T, E].
 
+        Returns
+        -------
+        torch.Tensor
+            `ends`, on the device of the input.
+
         Raises
         ------
         ValueError
@@ -440,6 +445,8 @@ class LaCT(nn.Module):
             )
         if ends is not None:
             check_tensor(ends, x.shape[:2], "ends", "booleans")
+            ends = ends.to(x.device)
+        return ends
 
     def push(self, waiting, x, lengths, ends, group, final, window=None):
         """Adds frames to those that wait and takes out what can be answered.
@@ -611,7 +618,7 @@ class LaCT(nn.Module):
         lengths = row_lengths(x, mask)
         window = self._check_window(window) if window else self.window
         carried = state
-        self.check_ends(ends, x)
+        ends = self.check_ends(ends, x)
         x = zero_padding(x, mask)
         if state is not None:
             x, lengths, waiting, ends = self.push(

@@ -230,7 +230,7 @@ class State:
         return cls(**joined)
 
     @property
-    def rows(self):
+    def batch(self):
         """Number of rows."""
         return len(next(self._named_tensors())[1])
 
@@ -268,7 +268,7 @@ class State:
         ValueError: state.frames: torch.float32 [2, *, 6] is wanted, not \
 torch.float32 [2, 0, 5]
         """
-        rows = self.rows if rows is None else rows
+        rows = self.batch if rows is None else rows
         doubts = []
         for name, field, value, wanted, state in _pairs(self, like, what):
             _check_leaf(name, field, value, wanted, rows)
@@ -296,9 +296,9 @@ torch.float32 [2, 0, 5]
         ------
         ValueError
         """
-        if self.rows != batch:
+        if self.batch != batch:
             raise ValueError(
-                f"{what}: {self.rows} rows for an input of {batch} rows"
+                f"{what}: {self.batch} rows for an input of {batch} rows"
             )
 
     def save(self, path, config):
