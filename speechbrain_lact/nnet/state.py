@@ -57,9 +57,7 @@ def counter(*of, least=0):
     dataclasses.Field
         To be assigned in the body of a `State`.
     """
-    return dataclasses.field(
-        default=None, metadata={"of": of, "least": least}
-    )
+    return dataclasses.field(default=None, metadata={"of": of, "least": least})
 
 
 def nested(cls, many=False):
@@ -143,7 +141,6 @@ class State:
         State
             The rows asked for, in that order.
         """
-
 
         def take(tensor):
             """The rows may be told on another device."""
@@ -441,8 +438,7 @@ def check_header(path, metadata, kind):
         if metadata.get(key) != wanted:
             raise ValueError(
                 f"{path}: {key} is {metadata.get(key)!r}, this model needs "
-                f"{wanted!r}"
-                + (": make it anew" if key == "version" else "")
+                f"{wanted!r}" + (": make it anew" if key == "version" else "")
             )
     try:
         whole = isinstance(json.loads(metadata["config"]), dict)
