@@ -11,7 +11,7 @@ import re
 import tempfile
 import time
 import weakref
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -21,7 +21,13 @@ from safetensors import SafetensorError, safe_open
 from speechbrain.inference.classifiers import EncoderClassifier
 from speechbrain.utils.logger import get_logger
 from speechbrain_lact.inference.ASR import SessionState, fingerprint
-from speechbrain_lact.nnet.state import State, nested
+from speechbrain_lact.nnet.state import (
+    STATE_VERSION,
+    State,
+    buffer,
+    differences,
+    nested,
+)
 
 try:
     import fcntl
@@ -56,7 +62,7 @@ UNFINISHED_FILE = re.compile(SPEAKER_FILE.pattern + r"\.\d+\.part")
 class Voice(State):
     """What the bank keeps of a speaker: one file."""
 
-    embeddings: torch.Tensor = None
+    embeddings: torch.Tensor = buffer("left")
     """Of the recordings heard last, the newest at the end [1, K, E]."""
     state: SessionState = nested(SessionState)
     """What the model has learned of the voice."""
@@ -423,8 +429,9 @@ class SpeakerBank:
         for self._stamp, path in sorted(found):
             try:
                 with safe_open(path, "pt") as file:
-                    config = json.loads(file.metadata()["config"])
+                    metadata = file.metadata()
                     embeddings = file.get_tensor("embeddings")[0]
+                config = json.loads(metadata["config"])
                 name = config.pop("name")
                 whole = self._path(name) == path
             except (
@@ -437,10 +444,15 @@ class SpeakerBank:
                 whole = False
             if not whole:
                 raise ValueError(f"{path}: no speaker, or damaged; remove it")
-            if config != self.identity:
+            if metadata.get("version") != str(STATE_VERSION):
                 raise ValueError(
-                    f"{self.folder}: bank of another model or embedder: "
-                    f"{_list(config)}, not {_list(self.identity)}"
+                    f"{self.folder}: bank of another version of this package: "
+                    f"enrol the speakers again, in a new folder"
+                )
+            told = differences(config, self.identity)
+            if told:
+                raise ValueError(
+                    f"{self.folder}: bank of another model or embedder: {told}"
                 )
             self._centroids[name] = _centroid(embeddings)
 
@@ -454,18 +466,25 @@ class SpeakerBank:
     def _config(self, name):
         """What a speaker's file belongs to."""
         now = {**self.identity, **self.asr.identity}
-        if now != self.identity:  # another look-ahead was chosen
+        told = differences(self.identity, now)
+        if told:  # another look-ahead was chosen
             raise ValueError(
-                f"{self.folder}: bank of {_list(self.identity)}; the model "
-                f"has become {_list(now)}"
+                f"{self.folder}: the model has become another one than that "
+                f"of the bank: {told}"
             )
         return {**now, "name": name}
 
     def _load(self, name):
         """A speaker of the bank."""
         self._check_known(name)
-        config = self._config(name)
-        return Voice.load(str(self._path(name)), config, self.asr.device)
+        path = str(self._path(name))
+        voice = Voice.load(path, self._config(name))
+        known = self._centroids[name].new_zeros(
+            1, 0, len(self._centroids[name])
+        )
+        voice.check(Voice(known, self.asr.initial_state()), 1, path)
+        state = self.asr.check_state(voice.state, 1, path)
+        return replace(voice, state=state)
 
     def _write(self, name, voice):
         """Makes it what the bank has of a speaker."""
@@ -491,13 +510,12 @@ class SpeakerBank:
     def _check_state(self, state):
         """Raises unless it is one row of this kind of model."""
         try:
-            SessionState.cat([self.asr.initial_state(), state])
-            one = len(state.last) == 1
-        except (AttributeError, TypeError, ValueError, RuntimeError) as error:
+            state = self.asr.check_state(state)
+        except ValueError as error:
             raise ValueError(f"no state of this model: {error}") from error
-        if not one:
+        if state.batch != 1:
             raise ValueError(
-                f"the states of {len(state.last)} rows; one is kept of a voice"
+                f"the states of {state.batch} rows; one is kept of a voice"
             )
 
     def _samples(self, wav):
@@ -688,7 +706,3 @@ def _told(name):
     """A name within a message, on one line."""
     text = repr(name)
     return text if len(text) <= 60 else f"{text[:60]}..."
-
-
-def _list(identity):
-    return ", ".join(f"{key} {value}" for key, value in identity.items())
