@@ -231,7 +231,7 @@ class State:
         """Number of rows."""
         return len(next(self._named_tensors())[1])
 
-    def check(self, like, rows=None, what="state", contents=True):
+    def check(self, like, rows=None, what="state", contents=True, counts=True):
         """Refuses a state that does not fit a module.
 
         Arguments
@@ -243,8 +243,9 @@ class State:
         what : str
             What the state is called in messages.
         contents : bool
-            Whether values are looked at, too: numbers that are finite, and
-            counts that are possible.
+            Whether values are looked at, too: all must be finite.
+        counts : bool
+            With `contents`: whether what counts must be possible.
 
         Returns
         -------
@@ -270,7 +271,7 @@ torch.float32 [2, 0, 5]
         for name, field, value, wanted, state in _pairs(self, like, what):
             _check_leaf(name, field, value, wanted, rows)
             if value is not None and contents:
-                doubts += _doubts(name, field, value, state)
+                doubts += _doubts(name, field, value, counts and state)
         if doubts:
             # One look at the device for all of them.
             wrong = torch.stack([flag for _, flag in doubts]).tolist()
@@ -509,7 +510,9 @@ def configuration(module):
         key: values[0] if all(v == values[0] for v in values) else values
         for key, values in found.items()
     }
-    return {"modules": kinds.hexdigest()[:16], **same}
+    found = {"modules": kinds.hexdigest()[:16], **same}
+    # As it comes back from a file.
+    return json.loads(json.dumps(found, default=str))
 
 
 def digest(tensors):
@@ -600,7 +603,7 @@ def _doubts(name, field, value, state):
     """Messages, each with a flag on the device that says whether it is so."""
     if value.is_floating_point():
         return [(f"{name}: not all values are finite", ~value.isfinite().all())]
-    if "of" not in field.metadata:
+    if not state or "of" not in field.metadata:
         return []
     least, widths = field.metadata["least"], {}
     found = [(f"{name}: less than {least}", (value < least).any())]

@@ -25,6 +25,7 @@ from speechbrain_lact.nnet.state import (
     STATE_VERSION,
     State,
     buffer,
+    check_kind,
     differences,
     nested,
 )
@@ -53,6 +54,9 @@ PART = 1.0
 SHORT = 0.6
 # Seconds of a recording that a voice is known by.
 MOST = 60.0
+
+# What a model and an embedder are called by in messages.
+NAMES = ("model", "block", "embedder")
 
 SPEAKER_FILE = re.compile(r"[0-9a-f]{64}\.safetensors")
 UNFINISHED_FILE = re.compile(SPEAKER_FILE.pattern + r"\.\d+\.part")
@@ -449,10 +453,10 @@ class SpeakerBank:
                     f"{self.folder}: bank of another version of this package: "
                     f"enrol the speakers again, in a new folder"
                 )
-            told = differences(config, self.identity)
-            if told:
+            if config != self.identity:
                 raise ValueError(
-                    f"{self.folder}: bank of another model or embedder: {told}"
+                    f"{self.folder}: bank of another model or embedder: "
+                    f"{_compare(config, self.identity)}"
                 )
             self._centroids[name] = _centroid(embeddings)
 
@@ -466,11 +470,10 @@ class SpeakerBank:
     def _config(self, name):
         """What a speaker's file belongs to."""
         now = {**self.identity, **self.asr.identity}
-        told = differences(self.identity, now)
-        if told:  # another look-ahead was chosen
+        if now != self.identity:  # another look-ahead was chosen
             raise ValueError(
-                f"{self.folder}: the model has become another one than that "
-                f"of the bank: {told}"
+                f"{self.folder}: the model of this bank has become another "
+                f"one: {_compare(self.identity, now)}"
             )
         return {**now, "name": name}
 
@@ -479,12 +482,12 @@ class SpeakerBank:
         self._check_known(name)
         path = str(self._path(name))
         voice = Voice.load(path, self._config(name))
-        known = self._centroids[name].new_zeros(
-            1, 0, len(self._centroids[name])
-        )
-        voice.check(Voice(known, self.asr.initial_state()), 1, path)
-        state = self.asr.check_state(voice.state, 1, path)
-        return replace(voice, state=state)
+        size = len(self._centroids[name])
+        known = self._centroids[name].new_zeros(1, 0, size)
+        like = Voice(known, self.asr.initial_state())
+        # Counts are looked at where the state is used.
+        voice.check(like, 1, path, counts=False)
+        return replace(voice, state=voice.state.to(self.asr.device))
 
     def _write(self, name, voice):
         """Makes it what the bank has of a speaker."""
@@ -510,7 +513,9 @@ class SpeakerBank:
     def _check_state(self, state):
         """Raises unless it is one row of this kind of model."""
         try:
-            state = self.asr.check_state(state)
+            check_kind(state, SessionState)
+            # Counts are looked at where the state is used.
+            state.check(self.asr.initial_state(), counts=False)
         except ValueError as error:
             raise ValueError(f"no state of this model: {error}") from error
         if state.batch != 1:
@@ -706,3 +711,14 @@ def _told(name):
     """A name within a message, on one line."""
     text = repr(name)
     return text if len(text) <= 60 else f"{text[:60]}..."
+
+
+def _compare(given, wanted):
+    """What two models or embedders are, in words."""
+    names = [
+        ", ".join(f"{key} {one.get(key)}" for key in NAMES)
+        for one in (given, wanted)
+    ]
+    if names[0] != names[1]:
+        return f"{names[0]}, not {names[1]}"
+    return differences(given, wanted)
