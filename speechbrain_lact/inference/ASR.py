@@ -19,7 +19,15 @@ from speechbrain_lact.dataio.audio import LEAST_SECONDS, AudioFile, pad_waves
 from speechbrain_lact.decoders.streaming import collapse
 from speechbrain_lact.inference.export import PipelineState
 from speechbrain_lact.inference.folder import load_interface
-from speechbrain_lact.nnet.state import State, Waiting, nested
+from speechbrain_lact.nnet.checks import check_number, check_tensor, check_waves
+from speechbrain_lact.nnet.state import (
+    State,
+    Waiting,
+    check_kind,
+    configuration,
+    counter,
+    nested,
+)
 from speechbrain_lact.utils.dynamic_chunks import BlockSampler
 
 logger = get_logger(__name__)
@@ -85,9 +93,9 @@ class SessionState(State):
     """Memory, windows and samples."""
     said: Waiting = nested(Waiting)
     """Token and frame of what was said of the unfinished word [B, W, 2]."""
-    last: torch.Tensor = None
+    last: torch.Tensor = counter()
     """Token of the last frame [B]."""
-    frames: torch.Tensor = None
+    frames: torch.Tensor = counter()
     """Encoder frames so far [B]."""
 
 
@@ -154,12 +162,21 @@ class LaCTASR(EncoderASR):
 
     @property
     def identity(self):
-        """What tells this model from others, for files of states."""
+        """What tells this model from others, for files of states: its weights
+        and all else that changes what it answers."""
         if self._digest is None:
             self._digest = fingerprint(self.encoder)
+            self._tokens = _fingerprint_of_tokens(self.tokenizer)
         config = self.encoder.dynchunktrain_config
         block = None if config is None else config.chunk_size
-        return {"model": self._digest, "block": block}
+        return {
+            "model": self._digest,
+            "block": block,
+            "blank": self.blank,
+            "sample_rate": self.sample_rate,
+            "tokenizer": self._tokens,
+            **configuration(self.encoder),
+        }
 
     def set_block(self, block):
         """Chooses the look-ahead: an encoder frame sees its own block.
@@ -209,18 +226,46 @@ class LaCTASR(EncoderASR):
         -------
         SessionState
         """
-        nothing = torch.zeros(batch, 0, 2, dtype=torch.long)
-        said = Waiting.empty(nothing)
         with torch.no_grad():
             pipeline = self.encoder.initial_state(
                 batch, domain, speaker_embedding
             )
-        return SessionState(
-            pipeline,
-            said.to(self.device),
-            torch.full_like(said.counts, self.blank).to(self.device),
-            said.counts.to(self.device),
-        )
+        there = {"dtype": torch.long, "device": self.device}
+        said = Waiting.empty(torch.zeros(batch, 0, 2, **there))
+        last = torch.full_like(said.counts, self.blank)
+        return SessionState(pipeline, said, last, said.counts)
+
+    def check_state(self, state, rows=None, what="state"):
+        """Refuses a state that is none of this model, or damaged.
+
+        Arguments
+        ---------
+        state : SessionState
+            What was given.
+        rows : int, optional
+            How many rows it must have.
+        what : str
+            What it is called in messages.
+
+        Returns
+        -------
+        SessionState
+            The state, on the model's device.
+
+        Raises
+        ------
+        ValueError
+            Naming the field, with what was given and what is wanted.
+        """
+        check_kind(state, SessionState, what)
+        state.check(self.initial_state(0), rows, what)
+        most = self.tokenizer.vocab_size()
+        tokens = [state.last.flatten(), state.said.frames[..., :1].flatten()]
+        if bool((torch.cat(tokens) >= most).any()):
+            raise ValueError(f"{what}: tokens beyond the {most} of this model")
+        if bool((state.said.frames < 0).any()):
+            raise ValueError(f"{what}.said: tokens or frames below 0")
+        return state.to(self.device)
 
     def save_state(self, state, path):
         """Writes a state to a file, whole or not at all.
@@ -232,7 +277,7 @@ class LaCTASR(EncoderASR):
         path : str or Path
             The file.
         """
-        state.save(str(path), self.identity)
+        self.check_state(state).save(str(path), self.identity)
 
     def load_state(self, path):
         """Reads what `save_state` has written.
@@ -253,7 +298,8 @@ class LaCTASR(EncoderASR):
         """
         if not Path(path).is_file():
             raise ValueError(f"{path}: no such file")
-        return SessionState.load(str(path), self.identity, self.device)
+        state = SessionState.load(str(path), self.identity)
+        return self.check_state(state, what=str(path))
 
     def encode_batch(self, wavs, wav_lens, state=None):
         """As SpeechBrain's, from a state.
@@ -272,12 +318,12 @@ class LaCTASR(EncoderASR):
         torch.Tensor
             Log-probabilities [B, T, tokens].
         """
+        check_waves(wavs, wav_lens)
         if state is None:
             return super().encode_batch(wavs, wav_lens)
-        wavs, wav_lens = wavs.float().to(self.device), wav_lens.to(self.device)
-        return self.encoder(wavs, wav_lens, state=_rows(state, wavs).pipeline)[
-            0
-        ]
+        state = self._rows(state, wavs).pipeline
+        wavs, wav_lens = wavs.to(self.device), wav_lens.to(self.device)
+        return self.encoder(wavs, wav_lens, state=state)[0]
 
     def transcribe_file(self, path, state=None, **kwargs):
         """As SpeechBrain's, from a state.
@@ -318,6 +364,7 @@ class LaCTASR(EncoderASR):
         list
             The tokens of each row.
         """
+        check_waves(wavs, wav_lens)
         with torch.no_grad():
             log_probs = self.encode_batch(wavs, wav_lens, state)
         tokens = self.decoding_function(log_probs, wav_lens.to(self.device))
@@ -342,9 +389,11 @@ class LaCTASR(EncoderASR):
         state : SessionState
             The memory after them.
         """
+        check_waves(wavs, wav_lens)
         if state is None:
             state = self.initial_state(len(wavs))
-        heard, state = self._step(_rows(state, wavs), wavs, wav_lens, True)
+        state = self._rows(state, wavs)
+        heard, state = self._step(state, wavs, wav_lens, True)
         return [row.words for row in heard], state
 
     def adapt_to_speaker(self, wav, state=None):
@@ -364,6 +413,7 @@ class LaCTASR(EncoderASR):
         """
         if not isinstance(wav, torch.Tensor):
             wav = self.load_audio(wav)
+        check_tensor(wav, ("S",), "wav")
         return self.transcribe_words(wav[None], torch.ones(1), state)[1]
 
     def transcribe_long(self, path, state=None, progress=False):
@@ -514,7 +564,12 @@ class LaCTASR(EncoderASR):
                 "this model looks ahead and cannot stream; train one with "
                 "hparams/lact_streaming_ctc.yaml"
             )
-        return Session(self, state or self.initial_state(), max_lag, clock)
+        if max_lag is not None:
+            check_number(max_lag, "max_lag", least=0)
+        if state is None:
+            state = self.initial_state()
+        state = self.check_state(state, rows=1)
+        return Session(self, state, max_lag, clock)
 
     def feed(self, sessions, pieces, final=False):
         """Advances many sessions in one step of the model.
@@ -533,6 +588,11 @@ class LaCTASR(EncoderASR):
         list of Heard
             What each piece added.
         """
+        if not sessions or len(sessions) != len(pieces):
+            raise ValueError(
+                f"{len(sessions)} sessions, but {len(pieces)} pieces: at least "
+                f"one session, and a piece for each"
+            )
         if len({id(session) for session in sessions}) != len(sessions):
             raise ValueError("a session cannot be fed twice in one step")
         pieces = [
@@ -540,11 +600,14 @@ class LaCTASR(EncoderASR):
         ]
         begins = [session.clock() for session in sessions]
         state = SessionState.cat([session.state for session in sessions])
-        learning = torch.tensor([not session.behind for session in sessions])
-        encoder = state.pipeline.encoder.learn(learning.to(self.device))
-        state.pipeline = replace(state.pipeline, encoder=encoder)
+        # A memory that is not to learn does not, late or not.
+        wanted = state.pipeline.encoder.learning
+        late = [session.behind for session in sessions]
+        late = torch.tensor(late, device=wanted.device)
+        state = _learn(state, wanted & ~late)
         wavs, lengths = pad_waves(pieces)
         heard, state = self._step(state, wavs, lengths, final)
+        state = _learn(state, wanted)
         for row, (session, begin) in enumerate(zip(sessions, begins)):
             session.state = state.index(slice(row, row + 1))
             session.closed = final
@@ -552,11 +615,24 @@ class LaCTASR(EncoderASR):
             session.advance(len(pieces[row]) / self.sample_rate, took)
         return heard
 
+    def _rows(self, state, wavs):
+        """The state with a row for each recording."""
+        check_kind(state, SessionState)
+        rows = len(state.last)
+        if rows not in (1, len(wavs)):
+            raise ValueError(
+                f"a state of {rows} rows for {len(wavs)} recordings"
+            )
+        state = self.check_state(state, rows)
+        if rows == len(wavs):
+            return state
+        return state.index(torch.zeros(len(wavs), dtype=torch.long))
+
     def _step(self, state, wavs, wav_lens, final):
         """What samples add, and the state after them."""
         with torch.no_grad():
             log_probs, pipeline = self.encoder(
-                wavs.float().to(self.device),
+                wavs.to(self.device),
                 wav_lens.to(self.device),
                 state=state.pipeline,
                 final=final,
@@ -580,13 +656,13 @@ class LaCTASR(EncoderASR):
             heard.append(Heard(words, text.strip()))
             waiting.append(torch.tensor(rest, dtype=torch.long).view(-1, 2))
             last.append(self.blank if final else end)
+        there = {"dtype": torch.long, "device": self.device}
+        left = torch.nn.utils.rnn.pad_sequence(waiting, batch_first=True)
+        numbers = torch.tensor([len(rest) for rest in waiting], **there)
         return heard, SessionState(
             pipeline,
-            Waiting(
-                torch.nn.utils.rnn.pad_sequence(waiting, batch_first=True),
-                torch.tensor([len(rest) for rest in waiting]),
-            ).to(self.device),
-            torch.tensor(last, device=self.device),
+            Waiting(left.to(self.device), numbers),
+            torch.tensor(last, **there),
             torch.zeros_like(counts) if final else state.frames + counts,
         )
 
@@ -687,7 +763,7 @@ class Session:
         """
         if self.closed:
             raise ValueError("the session is finished: begin another one")
-        samples = torch.as_tensor(samples)
+        samples = torch.as_tensor(samples).to(self.asr.device)
         if samples.ndim != 1 or not samples.is_floating_point():
             raise ValueError(
                 f"samples: one channel of floats between -1 and 1, not "
@@ -739,8 +815,22 @@ def fingerprint(module):
     digest = hashlib.sha256()
     for name, value in sorted(module.state_dict().items()):
         digest.update(name.encode())
-        digest.update(value.cpu().numpy().tobytes())
+        # By its bytes: NumPy has no bfloat16.
+        value = value.cpu().flatten().view(torch.uint8)
+        digest.update(value.numpy().tobytes())
     return digest.hexdigest()[:16]
+
+
+def _fingerprint_of_tokens(tokenizer):
+    """What tells the tokens of a tokenizer from others."""
+    model = getattr(tokenizer, "serialized_model_proto", bytes)()
+    return hashlib.sha256(model).hexdigest()[:16]
+
+
+def _learn(state, rows):
+    """The state, of which these rows learn."""
+    encoder = state.pipeline.encoder.learn(rows)
+    return replace(state, pipeline=replace(state.pipeline, encoder=encoder))
 
 
 def cut_quietly(pieces, sample_rate):
@@ -767,16 +857,16 @@ def cut_quietly(pieces, sample_rate):
     [1205, 1295]
     """
     least, most = (int(s * sample_rate) for s in (SHORTEST, LONGEST))
-    width, kept = sample_rate // 10, torch.zeros(0)
+    width, kept = sample_rate // 10, None
     for piece in pieces:
-        kept = torch.cat([kept, piece])
+        kept = piece if kept is None else torch.cat([kept, piece])
         while len(kept) >= most:
             power = kept[least:most].square()
             power = power[: len(power) // width * width].view(-1, width)
             cut = least + int(power.mean(1).argmin()) * width + width // 2
             yield kept[:cut]
             kept = kept[cut:]
-    if len(kept):
+    if kept is not None and len(kept):
         yield kept
 
 
@@ -786,13 +876,3 @@ def _shift(words, seconds):
         replace(word, start=word.start + seconds, end=word.end + seconds)
         for word in words
     ]
-
-
-def _rows(state, wavs):
-    """The state with a row for each recording."""
-    rows = len(state.last)
-    if rows == len(wavs):
-        return state
-    if rows != 1:
-        raise ValueError(f"a state of {rows} rows for {len(wavs)} recordings")
-    return state.index(torch.zeros(len(wavs), dtype=torch.long))

@@ -5,6 +5,7 @@ Authors
 * speechbrain_lact contributors 2026
 """
 
+import math
 import shutil
 import time
 from dataclasses import replace
@@ -19,6 +20,7 @@ from speechbrain_lact.inference.card import audio_card
 from speechbrain_lact.inference.export import YAML_FILE, dump_yaml
 from speechbrain_lact.inference.folder import load_yaml
 from speechbrain_lact.lobes.models.LaCTAudioLM import Sampling
+from speechbrain_lact.nnet.checks import check_number, describe
 from speechbrain_lact.processing.long_outputs import Deadline, worst_span
 
 DEFAULT_TOKENIZER = Path(__file__).with_name("audio_tokenizer")
@@ -170,12 +172,18 @@ class AudioGenerator:
 
     def frames(self, seconds):
         """Frames of so many seconds, at least one."""
+        if isinstance(seconds, float) and math.isinf(seconds):
+            check_number(seconds, "seconds")
         if not seconds > 0:
             raise ValueError(f"seconds must be above 0, not {seconds}")
         return max(round(seconds * self.tokenizer.frame_rate), 1)
 
     def encode(self, wav, what="prompt"):
         """Tokens of a recording [S] at the tokenizer's rate [T, K]."""
+        if not isinstance(wav, torch.Tensor) or not wav.is_floating_point():
+            raise ValueError(
+                f"{what}: floats between -1 and 1 [S], not {describe(wav)}"
+            )
         if wav.ndim != 1 or not len(wav):
             raise ValueError(
                 f"{what}: samples {list(wav.shape)}, but one channel of at "
@@ -184,7 +192,9 @@ class AudioGenerator:
         if not bool(wav.isfinite().all()):
             raise ValueError(f"{what}: samples that are not finite")
         with torch.inference_mode():
-            return self.tokenizer.encode(wav[None].float())[0]
+            # A tokenizer without weights has buffers.
+            like = [*self.tokenizer.parameters(), *self.tokenizer.buffers()][0]
+            return self.tokenizer.encode(wav[None].to(like.device))[0]
 
     def voice(self, wav):
         """Embedding of the voice in a recording [S], or None without an

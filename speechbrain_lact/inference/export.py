@@ -30,7 +30,8 @@ from speechbrain.utils.parameter_transfer import Pretrainer
 from speechbrain_lact.inference.folder import Reader, Untrusted, check_weights
 from speechbrain_lact.lobes.models.convolution import FrontEndState
 from speechbrain_lact.lobes.models.transformer.LaCT import LaCTEncoderState
-from speechbrain_lact.nnet.state import State, Waiting, nested
+from speechbrain_lact.nnet.checks import check_number, check_tensor, check_waves
+from speechbrain_lact.nnet.state import State, Waiting, digest, nested
 from speechbrain_lact.processing.boundaries import SilenceState, greedy_labels
 from speechbrain_lact.utils.dynamic_chunks import BlockSampler
 
@@ -50,6 +51,9 @@ FILES = {
     "normalizer": "normalizer.ckpt",
     "tokenizer": "tokenizer.model",
 }
+
+# What InputNormalization has counted.
+STATISTICS = ("glob_mean", "glob_std")
 
 MADE = "made_by_the_constructor"  # in the header of the weights
 
@@ -169,6 +173,42 @@ class Encoder(torch.nn.Module):
         self.initial_memory = initial_memory
         self.boundaries = boundaries
 
+    def _apply(self, function, recurse=True):
+        """As of every module; the statistics of SpeechBrain's
+        InputNormalization, which are no buffers, follow to a device."""
+        super()._apply(function, recurse)
+        for name in STATISTICS:
+            value = getattr(self.normalize, name, None)
+            if isinstance(value, torch.Tensor):
+                # Not rounded: features are in fp32 at least.
+                there = value.to(function(value).device)
+                setattr(self.normalize, name, there)
+                self.normalize.device = str(there.device)
+        return self
+
+    def configuration(self):
+        """What, beside the weights, changes the answers.
+
+        Returns
+        -------
+        dict
+        """
+        norm, blocks = self.normalize, self.dynchunktrain_config
+        counted = {
+            name: getattr(norm, name)
+            for name in STATISTICS
+            if isinstance(getattr(norm, name, None), torch.Tensor)
+        }
+        return {
+            "statistics": digest(counted)[:16],
+            "normalization": [
+                getattr(norm, name, None)
+                for name in ("norm_type", "std_norm", "epsilon")
+            ],
+            "left_blocks": blocks and blocks.left_context_size,
+            "boundaries": self.boundaries and self.boundaries.configuration(),
+        }
+
     @property
     def streams(self):
         """Whether a recording may come in pieces."""
@@ -194,6 +234,7 @@ class Encoder(torch.nn.Module):
         """
         if not getattr(self.transformer, "has_lact", False):
             raise ValueError("a model without LaCT has no memory to carry")
+        check_number(batch, "batch", least=0, integer=True)
         encoder = self._begin(batch, domain, speaker_embedding)
         if not self.streams:
             return PipelineState(encoder=encoder)
@@ -215,6 +256,9 @@ class Encoder(torch.nn.Module):
         if domain is not None:
             kinds["domains"] = [domain] * batch
         if embedding is not None:
+            one = isinstance(embedding, torch.Tensor) and embedding.ndim == 1
+            shape = ("E",) if one else (batch, "E")
+            check_tensor(embedding, shape, "speaker_embedding")
             kinds["embeddings"] = embedding.expand(batch, -1)
         if not kinds:
             return state
@@ -249,8 +293,9 @@ class Encoder(torch.nn.Module):
         state : PipelineState
             Only if a state was given.
         """
-        if wav_lens is None:
-            wav_lens = torch.ones(len(wavs), device=wavs.device)
+        check_waves(wavs, wav_lens)
+        if state is not None:
+            state.check(self.initial_state(0), len(wavs), contents=False)
         if state is not None and not final and not self.streams:
             raise ValueError(
                 "this model looks ahead and takes whole recordings; one that "

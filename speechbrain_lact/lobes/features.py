@@ -14,9 +14,12 @@ import torch.nn.functional as F
 from torch import nn
 
 from speechbrain.lobes import features
+from speechbrain.processing.features import Filterbank
 from speechbrain.utils.filter_analysis import FilterProperties
+from speechbrain_lact.nnet.checks import check_waves, row_counts
 from speechbrain_lact.nnet.state import (
     Waiting,
+    digest,
     length_mask,
     padding_mask,
     slide,
@@ -45,14 +48,27 @@ def sample_counts(wav, wav_len=None):
     >>> sample_counts(torch.zeros(2, 10), torch.tensor([0.7, 1.0]))
     tensor([ 7, 10])
     """
-    size = wav.shape[1]
-    if wav_len is None:
-        return torch.full((len(wav),), size, device=wav.device)
-    return torch.round(wav_len.double() * size).long()
+    return row_counts(wav_len, wav)
+
+
+class _Filters(Filterbank):
+    """SpeechBrain's filters, on the device and in the type of the module.
+
+    SpeechBrain makes their matrix on the CPU and in part in the default type
+    of the moment.
+    """
+
+    def _create_fbank_matrix(self, f_central_mat, band_mat):
+        self.device_inp = band_mat.device
+        matrix = super()._create_fbank_matrix(f_central_mat, band_mat)
+        return matrix.to(band_mat.dtype)
 
 
 class Fbank(features.Fbank):
     """SpeechBrain's Fbank that ignores padding and returns exact lengths.
+
+    Features are computed in fp32 (float64 after `double()`), also after
+    `half()` and `bfloat16()`.
 
     Arguments
     ---------
@@ -77,11 +93,65 @@ class Fbank(features.Fbank):
             raise ValueError("deltas and context would read padding")
         if 2 * self.compute_STFT.hop_length > self.compute_STFT.n_fft:
             raise ValueError("hop_length: at most half of n_fft")
+        bank = self.compute_fbanks
+        self.compute_fbanks = _Filters(
+            **{
+                name: getattr(bank, name)
+                for name in (
+                    "n_mels",
+                    "filter_shape",
+                    "f_min",
+                    "f_max",
+                    "n_fft",
+                    "sample_rate",
+                    "param_change_factor",
+                    "param_rand_factor",
+                    "freeze",
+                )
+            }
+        )
+        _hold_constants(self)
         self.top_db = top_db
         self.compute_fbanks.top_db = float("inf") if top_db is None else top_db
         # What a centred STFT sees beyond the ends are zeros of ours.
         self.compute_STFT.center = False
         self.side = self.compute_STFT.n_fft // 2
+
+    def _apply(self, function, recurse=True):
+        """As of every module, but nothing is rounded below fp32."""
+
+        def exact(tensor):
+            moved = function(tensor)
+            if moved.dtype in (torch.float16, torch.bfloat16):
+                return tensor.to(moved.device)
+            return moved
+
+        return super()._apply(exact, recurse)
+
+    def configuration(self):
+        """What changes the features.
+
+        Returns
+        -------
+        dict
+        """
+        stft, bank = self.compute_STFT, self.compute_fbanks
+        names = {
+            stft: ("sample_rate", "n_fft", "hop_length", "normalized_stft"),
+            bank: ("n_mels", "f_min", "f_max", "filter_shape", "log_mel"),
+        }
+        return {
+            **{
+                name: getattr(part, name)
+                for part, told in names.items()
+                for name in told
+            },
+            "window": digest({"window": stft.window.float()})[:16],
+            "amin": bank.amin,
+            "ref_value": bank.ref_value,
+            "power": bank.power_spectrogram,
+            "top_db": self.top_db,
+        }
 
     def get_filter_properties(self):
         """As SpeechBrain's: of a centred STFT."""
@@ -105,7 +175,7 @@ class Fbank(features.Fbank):
             than the zeros before the first one.
         """
         zeros = self.compute_STFT.window.new_zeros(batch, self.side)
-        return Waiting(zeros, torch.zeros(batch, dtype=torch.long))
+        return Waiting(zeros, torch.zeros_like(zeros[:, 0], dtype=torch.long))
 
     def forward(self, wav, wav_len=None, state=None, final=True):
         """Features of a batch of waveforms.
@@ -113,7 +183,7 @@ class Fbank(features.Fbank):
         Arguments
         ---------
         wav : torch.Tensor
-            [B, S]
+            Floats [B, S].
         wav_len : torch.Tensor, optional
             Length of each row over S [B].
         state : Waiting, optional
@@ -131,8 +201,12 @@ class Fbank(features.Fbank):
         state : Waiting
             Only if a state was given.
         """
+        check_waves(wav)
+        wav = wav.to(self.compute_STFT.window.dtype)
         counts = sample_counts(wav, wav_len)
         wav = zero_padding(wav, padding_mask(counts, wav.shape[1]))
+        if state is not None:
+            state.check(self.initial_state(0), len(wav), contents=False)
         if state is None:
             wav, counts = F.pad(wav, (self.side, 0)), counts + self.side
         elif self.top_db is not None:
@@ -156,13 +230,23 @@ class Fbank(features.Fbank):
         if state is None:
             return feats, lengths
         if final:
-            return feats, lengths, self.initial_state(len(wav)).to(wav.device)
+            return feats, lengths, self.initial_state(len(wav))
         rest = counts - frames * hop
         width = int(rest.max())
         waiting = zero_padding(
             slide(wav, frames * hop, width), length_mask(rest, width)
         )
         return feats, lengths, Waiting(waiting, rest - self.side)
+
+
+def _hold_constants(module):
+    """Tensors that SpeechBrain's modules keep as attributes become buffers,
+    which follow the module to a device; a checkpoint does not hold them."""
+    for part in module.modules():
+        for name, value in list(vars(part).items()):
+            if isinstance(value, torch.Tensor):
+                delattr(part, name)
+                part.register_buffer(name, value, persistent=False)
 
 
 class Waveform(nn.Module):
@@ -180,6 +264,7 @@ class Waveform(nn.Module):
 
     def forward(self, wav, wav_len=None):
         """As `Fbank.forward`, one frame a sample."""
+        check_waves(wav)
         samples = sample_counts(wav, wav_len)
         wav = zero_padding(wav, length_mask(samples, wav.shape[1]))
-        return wav.unsqueeze(-1), samples.double() / wav.shape[1]
+        return wav.unsqueeze(-1), samples.double() / max(wav.shape[1], 1)

@@ -26,10 +26,12 @@ import torch.nn.functional as F
 from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint as recompute
 
+from speechbrain_lact.nnet.checks import check_number, check_tensor
 from speechbrain_lact.nnet.fast_optim import OPTIMIZERS, adam, clip_norm, polar
 from speechbrain_lact.nnet.state import (
     State,
     buffer,
+    counter,
     padding_mask,
     slide,
     splice,
@@ -64,9 +66,9 @@ class FastWeightState(State):
     """True where nothing has been learned yet [N]."""
     learning: torch.Tensor = None
     """False where the memory is only read: chunks pass without update [N]."""
-    steps: torch.Tensor = None
+    steps: torch.Tensor = counter()
     """Number of updates made [N]."""
-    skipped: torch.Tensor = None
+    skipped: torch.Tensor = counter()
     """Number of updates left out because they were not finite [N]."""
     keys: torch.Tensor = buffer("right", -2)
     """Frames of the unfinished chunk [N, P, d]."""
@@ -76,9 +78,9 @@ class FastWeightState(State):
     """Learning rates and momentum of these frames [N, P, 4]."""
     queries: torch.Tensor = buffer("right", -2)
     """Their queries, where they wait for an answer [N, P, d]."""
-    pending: torch.Tensor = None
+    pending: torch.Tensor = counter("keys", "values", "gates", "queries")
     """Number of frames of the unfinished chunk [N]."""
-    lengths: torch.Tensor = None
+    lengths: torch.Tensor = counter()
     """Number of output frames of the call that made this state [N]."""
 
     @classmethod
@@ -413,6 +415,11 @@ def fast_weight_scan(
         chunk_size,
         momentum is not None,
         least_chunk,
+        base_lr,
+        max_step_norm,
+    )
+    _check_inputs(
+        (w0, w1, w2), (q, k, v), (lr0, lr1, lr2, momentum), mask, ends, state
     )
     core = torch.promote_types(w0.dtype, torch.float32)
     device = q.device.type
@@ -880,6 +887,30 @@ def _take(x, places):
     return x.gather(1, places[..., None].expand(-1, -1, x.shape[-1]))
 
 
+def _check_inputs(weights, frames, gates, mask, ends, state):
+    """Refuses tensors of `fast_weight_scan` that do not fit together."""
+    q = check_tensor(frames[0], ("N", "L", "d"), "q")
+    (rows, length, width), w0 = q.shape, weights[0]
+    for name, x in zip("kv", frames[1:]):
+        check_tensor(x, (rows, length, width), name)
+    check_tensor(w0, ("N", "h", width), "w0")
+    copies, hidden = w0.shape[:2]
+    check_tensor(weights[1], (copies, width, hidden), "w1")
+    check_tensor(weights[2], (copies, hidden, width), "w2")
+    if not copies or rows % copies:
+        raise ValueError(
+            f"w0, w1, w2: {copies} of them do not fit {rows} rows of frames"
+        )
+    for name, x in zip(("lr0", "lr1", "lr2", "momentum"), gates):
+        if x is not None:
+            check_tensor(x, (rows, length, 1), name)
+    for name, x in (("mask", mask), ("ends", ends)):
+        if x is not None:
+            check_tensor(x, (rows, length), name, "booleans")
+    if state is not None:
+        state.check_rows(rows)
+
+
 def _check(name, value, allowed):
     if value not in allowed:
         raise ValueError(
@@ -895,14 +926,19 @@ def check_options(
     chunk_size,
     momentum,
     least_chunk=1,
+    base_lr=1e-2,
+    max_step_norm=None,
 ):
     """Refuses what no scan can do."""
     _check("order", order, ORDERS)
     _check("optimizer", optimizer, OPTIMIZERS)
     _check("weight_norm", weight_norm, WEIGHT_NORMS)
     _check("inner_loss", inner_loss, INNER_LOSSES)
-    if chunk_size < 1:
-        raise ValueError(f"chunk_size must be at least 1, not {chunk_size}")
+    check_number(chunk_size, "chunk_size", least=1, integer=True)
+    check_number(least_chunk, "least_chunk", integer=True)
+    check_number(base_lr, "base_lr", least=0)
+    if max_step_norm is not None:
+        check_number(max_step_norm, "max_step_norm", positive=True)
     if not 1 <= least_chunk <= chunk_size:
         raise ValueError(
             f"least_chunk must be 1 to chunk_size={chunk_size}, not "

@@ -7,12 +7,14 @@ Authors
 """
 
 import math
+import numbers
 from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+from speechbrain_lact.nnet.checks import check_number, check_tensor
 from speechbrain_lact.nnet.fast_weight import (
     FastWeightState,
     check_options,
@@ -23,6 +25,8 @@ from speechbrain_lact.nnet.fast_weight import (
 from speechbrain_lact.nnet.state import (
     State,
     Waiting,
+    check_kind,
+    counter,
     nested,
     padding_mask,
     row_lengths,
@@ -47,7 +51,7 @@ class LaCTState(State):
     """Keys and values that the window still sees."""
     waiting: Waiting = nested(Waiting)
     """Inputs that cannot be answered yet."""
-    lengths: torch.Tensor = None
+    lengths: torch.Tensor = counter()
     """Number of output frames of the call that made this state [batch]."""
 
 
@@ -128,6 +132,13 @@ def like_host(attention_type, d_model):
             f"LaCT, not {attention_type}"
         )
     return hosts[attention_type]
+
+
+def _two(name, value):
+    """Two numbers of an option."""
+    if isinstance(value, (tuple, list)) and len(value) == 2:
+        return value
+    raise ValueError(f"{name}: two numbers, not {value!r}")
 
 
 class LaCT(nn.Module):
@@ -241,7 +252,9 @@ class LaCT(nn.Module):
         least_chunk=None,
     ):
         super().__init__()
+        check_number(d_model, "d_model", least=1, integer=True)
         for name, heads in (("nhead", nhead), ("fast_heads", fast_heads)):
+            check_number(heads, name, least=1, integer=True)
             if d_model % heads or d_model // heads % 2:
                 raise ValueError(
                     f"{name}={heads} must divide d_model={d_model} into even "
@@ -261,11 +274,14 @@ class LaCT(nn.Module):
             chunk_size,
             momentum,
             1 if least_chunk is None else least_chunk,
+            base_lr,
+            max_step_norm,
         )
-        if base_lr < 0:
-            raise ValueError(f"base_lr must not be negative: {base_lr}")
-        if step_scale <= 0:
-            raise ValueError(f"step_scale must be positive: {step_scale}")
+        check_number(step_scale, "step_scale", positive=True)
+        check_number(expansion, "expansion", positive=True)
+        check_number(dropout, "dropout", least=0, most=1)
+        if scale is not None:
+            check_number(scale, "scale", positive=True)
         self.d_model, self.nhead, self.dropout = d_model, nhead, dropout
         self.order, self.causal = order, causal
         self.chunk_size, self.fast_heads = chunk_size, fast_heads
@@ -299,7 +315,7 @@ class LaCT(nn.Module):
         if window is not None and block_window is not None:
             raise ValueError("give window or block_window, not both")
         if block_window is not None:
-            block, left = block_window
+            block, left = _two("block_window", block_window)
             window = Window(left=left, block=block)
         elif window is None:
             near = self.order == "apply_update"
@@ -308,8 +324,9 @@ class LaCT(nn.Module):
                 right=0 if self.causal else 64,
             )
         else:
-            both = (window, window) if isinstance(window, int) else window
-            left, right = both
+            if isinstance(window, numbers.Number):
+                window = window, window
+            left, right = _two("window", window)
             window = Window(left=left, right=right)
         return self._check_window(window)
 
@@ -362,6 +379,31 @@ class LaCT(nn.Module):
             if linear is not None:
                 linear.reset_parameters()
 
+    def configuration(self):
+        """What, beside the weights, changes the answers of the layer.
+
+        Returns
+        -------
+        dict
+        """
+        own = {
+            name: value
+            for name, value in self.options.items()
+            if name != "checkpoint"
+        }
+        sides = self.window.left, self.window.right, self.window.block
+        return {
+            **own,
+            "least_chunk": self.least_chunk,
+            "causal": self.causal,
+            # Infinity has no place in JSON.
+            "window": [str(x) if x == math.inf else x for x in sides],
+            "window_heads": self.nhead,
+            "silu_values": self.silu_values,
+            "rotary": self.rotary,
+            "scale": self.scale,
+        }
+
     @property
     def group(self):
         """Frames that are answered together when they come in pieces."""
@@ -384,6 +426,11 @@ class LaCT(nn.Module):
         x : torch.Tensor
             The input [B, T, E].
 
+        Returns
+        -------
+        torch.Tensor
+            `ends`, on the device of the input.
+
         Raises
         ------
         ValueError
@@ -396,13 +443,10 @@ class LaCT(nn.Module):
                 if ends is None
                 else "ends: only with least_chunk (lact_least_chunk) set"
             )
-        if ends is None:
-            return
-        if ends.shape != x.shape[:2] or ends.dtype != torch.bool:
-            raise ValueError(
-                f"ends must be booleans {list(x.shape[:2])}, not {ends.dtype} "
-                f"{list(ends.shape)}"
-            )
+        if ends is not None:
+            check_tensor(ends, x.shape[:2], "ends", "booleans")
+            ends = ends.to(x.device)
+        return ends
 
     def push(self, waiting, x, lengths, ends, group, final, window=None):
         """Adds frames to those that wait and takes out what can be answered.
@@ -562,12 +606,19 @@ class LaCT(nn.Module):
                 "LaCT takes no attn_mask: its window and order say what a "
                 "frame sees"
             )
-        x = query
-        mask = None if key_padding_mask is None else ~key_padding_mask
+        x = check_tensor(query, ("B", "T", self.d_model), "query")
+        mask = None
+        if key_padding_mask is not None:
+            mask = ~check_tensor(
+                key_padding_mask, x.shape[:2], "key_padding_mask", "booleans"
+            )
+        if state is not None:
+            check_kind(state, LaCTState)
+            state.check_rows(len(x))
         lengths = row_lengths(x, mask)
         window = self._check_window(window) if window else self.window
         carried = state
-        self.check_ends(ends, x)
+        ends = self.check_ends(ends, x)
         x = zero_padding(x, mask)
         if state is not None:
             x, lengths, waiting, ends = self.push(
@@ -600,6 +651,7 @@ class LaCT(nn.Module):
             dropout=self.dropout if self.training else 0.0,
             rotary=self.rotary,
             final=final or carried is None,
+            keep=self.window,
         )
         out = out.flatten(2)
         memory = None
@@ -645,20 +697,25 @@ class LaCT(nn.Module):
         """What `forward` does for such a frame, in a third of the operations:
         generating, they are all that counts."""
         rows, left = len(x), window.frames_left
+        kept = max(left, self.window.frames_left)
         heads = projected.view(rows, 1, 3, self.nhead, -1)
         keys = torch.cat([state.window.keys, heads[:, :, 1]], 1)
         values = torch.cat([state.window.values, heads[:, :, 2]], 1)
-        turned = keys
+        # What the window has of all that is kept, and the frame itself.
+        first = max(keys.shape[1] - 1 - left, 0)
+        turned = keys[:, first:]
         if self.rotary:
-            turned = rotate(keys, 1 - keys.shape[1])
+            turned = rotate(turned, 1 - turned.shape[1])
         out = F.scaled_dot_product_attention(
             heads[:, :, 0].transpose(1, 2),
             turned.transpose(1, 2),
-            values.transpose(1, 2),
+            values[:, first:].transpose(1, 2),
             scale=self.scale,
         ).view(rows, 1, -1)
-        if keys.shape[1] > left:
-            keys, values = keys[:, -left:], values[:, -left:]
+        if keys.shape[1] > kept:
+            # Of a window without a left side nothing is kept.
+            first = keys.shape[1] - kept
+            keys, values = keys[:, first:], values[:, first:]
         counts = torch.full_like(state.window.counts, keys.shape[1])
         memory = None
         if self.fast:

@@ -16,7 +16,9 @@ from dataclasses import dataclass
 
 import torch
 
-STATE_VERSION = 2
+from speechbrain_lact.nnet.checks import describe
+
+STATE_VERSION = 3
 
 
 def buffer(side, dim=1):
@@ -37,6 +39,25 @@ def buffer(side, dim=1):
         To be assigned in the body of a `State`.
     """
     return dataclasses.field(default=None, metadata={"pad": side, "dim": dim})
+
+
+def counter(*of, least=0):
+    """Field of integers that count something, one for each row.
+
+    Arguments
+    ---------
+    *of : str
+        Buffers of the same state of which they count the real frames: these
+        are of one width, and a count is at most that.
+    least : int
+        The smallest number allowed.
+
+    Returns
+    -------
+    dataclasses.Field
+        To be assigned in the body of a `State`.
+    """
+    return dataclasses.field(default=None, metadata={"of": of, "least": least})
 
 
 def nested(cls, many=False):
@@ -120,7 +141,14 @@ class State:
         State
             The rows asked for, in that order.
         """
-        return self.map(lambda tensor: tensor[rows])
+
+        def take(tensor):
+            """The rows may be told on another device."""
+            if isinstance(rows, torch.Tensor):
+                return tensor[rows.to(tensor.device)]
+            return tensor[rows]
+
+        return self.map(take)
 
     def detach(self):
         """Cuts the state from the graph that made it."""
@@ -132,7 +160,7 @@ class State:
 
     def reset(self, rows):
         """Puts rows back to the start of a sequence, with the model's own
-        initial memory.
+        initial memory; it learns again, as at the start.
 
         Arguments
         ---------
@@ -166,15 +194,26 @@ class State:
         State
             All rows in order.
         """
+        if not states or any(type(state) is not cls for state in states):
+            names = ", ".join(type(state).__name__ for state in states)
+            raise ValueError(
+                f"states of {cls.__name__} are joined, at least one, not "
+                f"{names or 'none'}"
+            )
         joined = {}
         for field in cls._fields():
             values = [getattr(state, field.name) for state in states]
             if field.metadata.get("many"):
                 inner = field.metadata["state"]
+                if len({len(value) for value in values}) > 1:
+                    raise ValueError(
+                        f"states of different configurations: '{field.name}' "
+                        f"has different lengths"
+                    )
                 joined[field.name] = [
                     inner.cat(list(layer)) for layer in zip(*values)
                 ]
-            elif isinstance(values[0], State):
+            elif all(isinstance(value, State) for value in values):
                 joined[field.name] = values[0].cat(values)
             elif any(value is None for value in values):
                 if not all(value is None for value in values):
@@ -184,10 +223,81 @@ class State:
                     )
                 joined[field.name] = None
             else:
-                joined[field.name] = torch.cat(
-                    _same_width(values, **field.metadata)
-                )
+                joined[field.name] = _join(values, field)
         return cls(**joined)
+
+    @property
+    def batch(self):
+        """Number of rows."""
+        return len(next(self._named_tensors())[1])
+
+    def check(self, like, rows=None, what="state", contents=True, counts=True):
+        """Refuses a state that does not fit a module.
+
+        Arguments
+        ---------
+        like : State
+            What the module's `initial_state` gives, of any number of rows.
+        rows : int, optional
+            How many rows there must be. Default: as many as there are.
+        what : str
+            What the state is called in messages.
+        contents : bool
+            Whether values are looked at, too: all must be finite.
+        counts : bool
+            With `contents`: whether what counts must be possible.
+
+        Returns
+        -------
+        State
+            Itself.
+
+        Raises
+        ------
+        ValueError
+            Naming the field, with what was given and what is wanted.
+
+        Example
+        -------
+        >>> waiting = Waiting.empty(torch.zeros(2, 0, 5))
+        >>> waiting.check(Waiting.empty(torch.zeros(1, 0, 6)))
+        Traceback (most recent call last):
+        ...
+        ValueError: state.frames: torch.float32 [2, *, 6] is wanted, not \
+torch.float32 [2, 0, 5]
+        """
+        rows = self.batch if rows is None else rows
+        doubts = []
+        for name, field, value, wanted, state in _pairs(self, like, what):
+            _check_leaf(name, field, value, wanted, rows)
+            if value is not None and contents:
+                doubts += _doubts(name, field, value, counts and state)
+        if doubts:
+            # One look at the device for all of them.
+            wrong = torch.stack([flag for _, flag in doubts]).tolist()
+            for (message, _), flag in zip(doubts, wrong):
+                if flag:
+                    raise ValueError(message)
+        return self
+
+    def check_rows(self, batch, what="state"):
+        """Refuses a state of another number of rows.
+
+        Arguments
+        ---------
+        batch : int
+            Rows of the input.
+        what : str
+            What the state is called in the message.
+
+        Raises
+        ------
+        ValueError
+        """
+        if self.batch != batch:
+            raise ValueError(
+                f"{what}: {self.batch} rows for an input of {batch} rows"
+            )
 
     def save(self, path, config):
         """Writes the state beside its target name, then renames it.
@@ -205,14 +315,16 @@ class State:
         aside = f"{path}.{os.getpid()}.part"
         # Copies: fields of a new state may share memory.
         tensors = {
-            name: tensor.clone(memory_format=torch.contiguous_format)
+            name: tensor.detach()
+            .cpu()
+            .clone(memory_format=torch.contiguous_format)
             for name, tensor in self._named_tensors()
         }
         metadata = {
             "format": type(self).__name__,
             "version": str(STATE_VERSION),
             "config": json.dumps(config, sort_keys=True),
-            "digest": _digest(tensors),
+            "digest": digest(tensors),
         }
         try:
             # Not `save_file`: killed, it leaves a file of a name of its own.
@@ -224,7 +336,7 @@ class State:
                 os.remove(aside)
 
     @classmethod
-    def load(cls, path, config, device="cpu"):
+    def load(cls, path, config, device="cpu", like=None):
         """Reads a state that `save` wrote.
 
         Arguments
@@ -235,6 +347,9 @@ class State:
             What the state must belong to.
         device : str
             Where to put the tensors.
+        like : State, optional
+            What the module's `initial_state` gives: the contents are checked
+            against it.
 
         Returns
         -------
@@ -244,36 +359,30 @@ class State:
         ------
         ValueError
             If the file is no state, is damaged, or is of another version or
-            configuration.
+            configuration, or if its contents do not fit.
         """
         from safetensors import SafetensorError, safe_open
 
         try:
-            with safe_open(path, "pt", device=str(device)) as file:
+            with safe_open(path, "pt") as file:
                 metadata = file.metadata() or {}
                 tensors = {name: file.get_tensor(name) for name in file.keys()}
         except SafetensorError as error:
             raise ValueError(f"{path}: not a state file ({error})") from error
-        expected = {"format": cls.__name__, "version": str(STATE_VERSION)}
-        for key, value in expected.items():
-            if metadata.get(key) != value:
-                raise ValueError(
-                    f"{path}: {key} is {metadata.get(key)!r}, this model "
-                    f"needs {value!r}"
-                )
-        written = json.loads(metadata.get("config", "{}"))
-        wanted = json.loads(json.dumps(config))
-        keys = sorted(set(written) | set(wanted))
-        differ = [k for k in keys if written.get(k) != wanted.get(k)]
-        if differ:
-            told = ", ".join(
-                f"{k} is {written.get(k)!r}, not {wanted.get(k)!r}"
-                for k in differ
-            )
+        check_header(path, metadata, cls.__name__)
+        told = differences(json.loads(metadata["config"]), config)
+        if told:
             raise ValueError(f"{path}: state of another model: {told}")
-        if metadata.get("digest") != _digest(tensors):
+        if metadata.get("digest") != digest(tensors):
             raise ValueError(f"{path}: damaged: not what was written to it")
-        return cls._from_tensors(tensors)
+        state = cls._from_tensors(tensors)
+        known = {name for name, _ in state._named_tensors()}
+        if len(known) < len(tensors) or not known:
+            extra = min(set(tensors) - known, default="nothing at all")
+            raise ValueError(f"{path}: holds {extra}: no {cls.__name__}")
+        if like is not None:
+            state.check(like, what=str(path))
+        return state.to(device)
 
     @classmethod
     def _fields(cls):
@@ -300,29 +409,231 @@ class State:
                 values[field.name] = tensors.get(name)
             elif field.metadata["many"]:
                 heads = [n for n in tensors if n.startswith(name + ".")]
-                count = 1 + max(
-                    int(n[len(name) + 1 :].split(".")[0]) for n in heads
-                )
+                heads = {n[len(name) + 1 :].split(".")[0] for n in heads}
                 values[field.name] = [
                     inner._from_tensors(tensors, f"{name}.{i}.")
-                    for i in range(count)
+                    for i in range(len(heads))
                 ]
             elif any(n.startswith(name + ".") for n in tensors):
                 values[field.name] = inner._from_tensors(tensors, name + ".")
         return cls(**values)
 
 
-def _digest(tensors):
-    """What changes when a bit of any of these named tensors does."""
-    digest = hashlib.sha256()
+def check_header(path, metadata, kind):
+    """Refuses a file that holds no state of this kind and version.
+
+    Arguments
+    ---------
+    path : str or Path
+        The file.
+    metadata : dict
+        Its header.
+    kind : str
+        Name of the state's class.
+
+    Raises
+    ------
+    ValueError
+    """
+    for key, wanted in (("format", kind), ("version", str(STATE_VERSION))):
+        if metadata.get(key) != wanted:
+            raise ValueError(
+                f"{path}: {key} is {metadata.get(key)!r}, this model needs "
+                f"{wanted!r}" + (": make it anew" if key == "version" else "")
+            )
+    try:
+        whole = isinstance(json.loads(metadata["config"]), dict)
+    except (LookupError, ValueError):
+        whole = False
+    if not whole:
+        raise ValueError(f"{path}: does not say which model it belongs to")
+
+
+def differences(given, wanted):
+    """What tells one configuration from another, in words.
+
+    Arguments
+    ---------
+    given, wanted : dict
+        The configurations.
+
+    Returns
+    -------
+    str
+        Empty if they are the same.
+
+    Example
+    -------
+    >>> differences({"chunk": 4, "order": "a"}, {"chunk": 8, "order": "a"})
+    'chunk is 4, not 8'
+    """
+    wanted = json.loads(json.dumps(wanted))
+    return ", ".join(
+        f"{key} is {given.get(key)!r}, not {wanted.get(key)!r}"
+        for key in sorted(set(given) | set(wanted))
+        if given.get(key) != wanted.get(key)
+    )
+
+
+def configuration(module):
+    """Everything beside the weights that changes what a module answers.
+
+    Collected from the modules themselves: those that have options say them in
+    a method `configuration`.
+
+    Arguments
+    ---------
+    module : torch.nn.Module
+        A layer, an encoder or a whole model.
+
+    Returns
+    -------
+    dict
+        `Class.option`: value, or a list where modules of the class differ.
+        With `modules`, what tells their kinds and order from others.
+
+    Example
+    -------
+    >>> from speechbrain_lact.nnet.lact import LaCT
+    >>> known = configuration(LaCT(8, 2, chunk_size=4))
+    >>> known["LaCT.chunk_size"], known["LaCT.optimizer"]
+    (4, 'muon')
+    """
+    found, kinds = {}, hashlib.sha256()
+    for name, part in module.named_modules():
+        kind = type(part).__name__
+        kinds.update(f"{name} {kind} ".encode())
+        own = getattr(part, "configuration", dict)()
+        for key, value in own.items():
+            found.setdefault(f"{kind}.{key}", []).append(value)
+    same = {
+        key: values[0] if all(v == values[0] for v in values) else values
+        for key, values in found.items()
+    }
+    found = {"modules": kinds.hexdigest()[:16], **same}
+    # As it comes back from a file.
+    return json.loads(json.dumps(found, default=str))
+
+
+def digest(tensors):
+    """What changes when a bit of any of these named tensors does.
+
+    Arguments
+    ---------
+    tensors : dict
+        Tensors of any type, on any device, by name.
+
+    Returns
+    -------
+    str
+    """
+    found = hashlib.sha256()
     for name in sorted(tensors):
-        value = tensors[name].cpu()
-        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
-        digest.update(value.flatten().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
+        value = tensors[name].detach().cpu()
+        found.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        found.update(value.flatten().view(torch.uint8).numpy().tobytes())
+    return found.hexdigest()
 
 
-def _same_width(tensors, pad=None, dim=1):
+def check_kind(state, kind, what="state"):
+    """Refuses what is no state of this kind.
+
+    Arguments
+    ---------
+    state : State
+        What was given.
+    kind : type
+        The class wanted.
+    what : str
+        What the state is called in the message.
+
+    Raises
+    ------
+    ValueError
+    """
+    if type(state) is not kind:
+        raise ValueError(
+            f"{what}: {kind.__name__} is wanted, not {type(state).__name__}"
+        )
+
+
+def _pairs(state, like, name):
+    """Name, field, value, wanted value and state of every tensor."""
+    check_kind(state, type(like), name)
+    for field in state._fields():
+        value, wanted = getattr(state, field.name), getattr(like, field.name)
+        place = f"{name}.{field.name}"
+        if isinstance(wanted, State):
+            yield from _pairs(value, wanted, place)
+        elif isinstance(wanted, list):
+            if not isinstance(value, list) or len(value) != len(wanted):
+                given = len(value) if isinstance(value, list) else "none"
+                raise ValueError(
+                    f"{place}: {len(wanted)} are wanted, not {given}"
+                )
+            for i, (one, other) in enumerate(zip(value, wanted)):
+                yield from _pairs(one, other, f"{place}.{i}")
+        else:
+            yield place, field, value, wanted, state
+
+
+def _check_leaf(name, field, value, wanted, rows):
+    """Refuses a tensor of another type or shape."""
+    if wanted is None and value is None:
+        return
+    if wanted is None:
+        raise ValueError(f"{name}: nothing is wanted, not {describe(value)}")
+    shape = [rows, *wanted.shape[1:]]
+    if "pad" in field.metadata:
+        shape[field.metadata["dim"]] = "*"
+    fits = (
+        isinstance(value, torch.Tensor)
+        and value.dtype == wanted.dtype
+        and value.ndim == len(shape)
+        and all(w in ("*", size) for size, w in zip(value.shape, shape))
+    )
+    if not fits:
+        told = ", ".join(map(str, shape))
+        raise ValueError(
+            f"{name}: {wanted.dtype} [{told}] is wanted, not {describe(value)}"
+        )
+
+
+def _doubts(name, field, value, state):
+    """Messages, each with a flag on the device that says whether it is so."""
+    if value.is_floating_point():
+        return [(f"{name}: not all values are finite", ~value.isfinite().all())]
+    if not state or "of" not in field.metadata:
+        return []
+    least, widths = field.metadata["least"], {}
+    found = [(f"{name}: less than {least}", (value < least).any())]
+    for buffered in state._fields():
+        held = getattr(state, buffered.name)
+        if buffered.name in field.metadata["of"] and held is not None:
+            widths[buffered.name] = held.shape[buffered.metadata["dim"]]
+    if len(set(widths.values())) > 1:
+        raise ValueError(f"{name}: of buffers of different widths: {widths}")
+    if widths:
+        most = min(widths.values())
+        found.append((f"{name}: more than {most} frames", (value > most).any()))
+    return found
+
+
+def _join(tensors, field):
+    """Rows of tensors, one after the other."""
+    if len({tensor.dtype for tensor in tensors}) == 1:
+        try:
+            pad, dim = (field.metadata.get(key) for key in ("pad", "dim"))
+            return torch.cat(_same_width(tensors, pad, dim))
+        except RuntimeError:  # of sizes or of devices
+            pass
+    given = ", ".join(f"{describe(x)} on {x.device}" for x in tensors[:4])
+    raise ValueError(
+        f"states of different configurations: '{field.name}' is {given}"
+    )
+
+
+def _same_width(tensors, pad, dim):
     """Pads a dimension with zeros to the widest, on the side given."""
     if pad is None:
         return tensors
@@ -586,7 +897,7 @@ class Waiting(State):
     """
 
     frames: torch.Tensor = buffer("right")
-    counts: torch.Tensor = None
+    counts: torch.Tensor = counter("frames")
 
     @classmethod
     def empty(cls, x):

@@ -11,15 +11,18 @@ Authors
 """
 
 import math
+import numbers
 from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
 
+from speechbrain_lact.nnet.checks import check_tensor
 from speechbrain_lact.nnet.state import (
     State,
     buffer,
+    counter,
     length_mask,
     padding_mask,
     same_number,
@@ -59,15 +62,22 @@ class Window:
     block: int = None
 
     def __post_init__(self):
+        band = self.block is None
+        told = f"left={self.left!r}, right={self.right!r}"
+        for side in (self.left, self.right):
+            if not _is_whole(side) and not (band and side == math.inf):
+                raise ValueError(
+                    f"the sides of a window are integers (of a band, also "
+                    f"infinite): {told}"
+                )
         if self.left < 0 or self.right < 0:
-            raise ValueError(
-                f"a window has no negative sides: left={self.left}, "
-                f"right={self.right}"
-            )
-        if self.block is not None and (self.block < 1 or self.right):
+            raise ValueError(f"a window has no negative sides: {told}")
+        if not band and (
+            not _is_whole(self.block) or self.block < 1 or self.right
+        ):
             raise ValueError(
                 f"a block window has block >= 1 and no right side: "
-                f"block={self.block}, right={self.right}"
+                f"block={self.block!r}, right={self.right}"
             )
 
     @property
@@ -94,6 +104,11 @@ class Window:
         return Window(*sides, self.block)
 
 
+def _is_whole(value):
+    """Whether it is an integer."""
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
+
+
 @dataclass
 class WindowState(State):
     """The last keys and values that later queries still see."""
@@ -102,7 +117,7 @@ class WindowState(State):
     """Keys before rotation [B, W, H, D], aligned to the right."""
     values: torch.Tensor = buffer("left")
     """As `keys`."""
-    counts: torch.Tensor = None
+    counts: torch.Tensor = counter("keys", "values")
     """How many of them are real [B]."""
 
     @classmethod
@@ -127,6 +142,7 @@ def window_attention(
     dropout=0.0,
     rotary=True,
     final=False,
+    keep=None,
 ):
     """Attention of each frame to the frames in its window.
 
@@ -149,6 +165,9 @@ def window_attention(
         scores know no positions.
     final : bool
         Whether no query follows.
+    keep : Window, optional
+        A window that later queries may have; of this and `window` the one
+        that reaches further back says what is kept.
 
     Returns
     -------
@@ -167,10 +186,19 @@ def window_attention(
     (torch.Size([1, 10, 2, 4]), torch.Size([1, 3, 2, 4]))
     """
     rows, time, heads, width = q.shape
-    state = state or WindowState.empty(k)
+    for name, x in (("q", q), ("k", k), ("v", v)):
+        check_tensor(x, ("B", "T", "H", "D"), name)
+    check_tensor(lengths, (rows,), "lengths", "integers")
+    if state is None:
+        state = WindowState.empty(k)
+    state.check_rows(rows)
+    lengths = lengths.to(q.device)
     cached = state.keys.shape[1]
     window = window.within(cached + time)
     left = window.frames_left
+    kept = left
+    if keep is not None:
+        kept = max(left, keep.within(cached + time).frames_left)
     keys, values = k, v
     if cached:
         keys = torch.cat([state.keys.to(k.dtype), k], 1)
@@ -179,8 +207,8 @@ def window_attention(
     if not final:
         total = state.counts + lengths
         new_state = WindowState(
-            *(_last(x, cached + lengths, left, total) for x in (keys, values)),
-            total.clamp(max=left),
+            *(_last(x, cached + lengths, kept, total) for x in (keys, values)),
+            total.clamp(max=kept),
         )
     if time == 0:
         return q, new_state
@@ -189,7 +217,8 @@ def window_attention(
     if time == 1 and (
         same_number(state.counts) == cached and same_number(lengths) == 1
     ):
-        # One frame sees all that is kept, and itself.
+        # One frame sees what its window has of all that is kept, and itself.
+        keys, values = (x[:, max(cached - left, 0) :] for x in (keys, values))
         out = F.scaled_dot_product_attention(
             *(x.transpose(1, 2) for x in (q, keys, values)),
             dropout_p=dropout,

@@ -21,9 +21,11 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
+from speechbrain_lact.nnet.checks import check_number, row_counts
 from speechbrain_lact.nnet.state import (
     State,
     Waiting,
+    counter,
     gather_frames,
     length_mask,
     nested,
@@ -80,7 +82,7 @@ class SilenceState(State):
     """Level of silence [B], dB, float64."""
     fresh: torch.Tensor = None
     """True where nothing was heard yet [B]."""
-    quiet: torch.Tensor = None
+    quiet: torch.Tensor = counter()
     """Number of quiet frames up to now [B]."""
     waiting: Waiting = nested(Waiting)
     """Flags of the frames of an unfinished encoder frame [B, P]."""
@@ -371,8 +373,23 @@ class ChunkEnds:
                 f"lact_boundaries must be one of {', '.join(KINDS)}, not "
                 f"{kind!r}"
             )
+        check_number(stride, "stride", least=1, integer=True)
         self.kind, self.stride, self.blank = kind, stride, blank
         self.options = options
+
+    def configuration(self):
+        """What changes the places.
+
+        Returns
+        -------
+        dict
+        """
+        return {
+            "kind": self.kind,
+            "stride": self.stride,
+            "blank": self.blank,
+            **self.options,
+        }
 
     def initial_state(self, batch, device="cpu"):
         """State of recordings in pieces, or None."""
@@ -419,7 +436,7 @@ class ChunkEnds:
             )
         return silence_ends(
             feats,
-            torch.round(wav_len * feats.shape[1]).long(),
+            row_counts(wav_len, feats, "wav_len"),
             self.stride,
             state=state,
             final=final,

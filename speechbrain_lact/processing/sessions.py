@@ -15,6 +15,7 @@ from speechbrain.utils.checkpoints import (
     mark_as_saver,
     register_checkpoint_hooks,
 )
+from speechbrain_lact.nnet.state import configuration
 
 
 class SessionBatchSampler(Sampler):
@@ -149,6 +150,10 @@ class SessionStates:
         -------
         State
         """
+        if len(sessions) != len(positions):
+            raise ValueError(
+                f"{len(sessions)} sessions, but {len(positions)} positions"
+            )
         if self.state is None:
             return self.module.initial_state(len(sessions))
         found = [
@@ -174,6 +179,11 @@ class SessionStates:
         detach : bool
             Whether gradients end here.
         """
+        if not len(sessions) == len(positions) == state.batch:
+            raise ValueError(
+                f"{len(sessions)} sessions and {len(positions)} positions for "
+                f"a state of {state.batch} rows"
+            )
         self.state = state.detach() if detach else state
         self.places = {
             place: row for row, place in enumerate(zip(sessions, positions))
@@ -183,7 +193,8 @@ class SessionStates:
     def _save(self, path):
         places = [[*place, row] for place, row in self.places.items()]
         if self.state is not None:
-            self.state.detach().save(f"{path}.state", {})
+            config = configuration(self.module)
+            self.state.detach().save(f"{path}.state", config)
         with open(path, "w", encoding="utf-8") as file:
             json.dump(places, file)
 
@@ -194,5 +205,10 @@ class SessionStates:
             places = json.load(file)
         if places and not end_of_epoch:
             device = next(self.module.parameters()).device
-            self.state = self.state_class.load(f"{path}.state", {}, device)
+            self.state = self.state_class.load(
+                f"{path}.state",
+                configuration(self.module),
+                device,
+                like=self.module.initial_state(1),
+            )
             self.places = {(s, p): row for s, p, row in places}

@@ -11,7 +11,7 @@ import re
 import tempfile
 import time
 import weakref
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -22,7 +22,14 @@ from speechbrain.inference.classifiers import EncoderClassifier
 from speechbrain.utils.logger import get_logger
 from speechbrain_lact.inference.ASR import SessionState, fingerprint
 from speechbrain_lact.inference.folder import Untrusted, load_interface
-from speechbrain_lact.nnet.state import State, nested
+from speechbrain_lact.nnet.state import (
+    STATE_VERSION,
+    State,
+    buffer,
+    check_kind,
+    differences,
+    nested,
+)
 
 try:
     import fcntl
@@ -49,6 +56,9 @@ SHORT = 0.6
 # Seconds of a recording that a voice is known by.
 MOST = 60.0
 
+# What a model and an embedder are called by in messages.
+NAMES = ("model", "block", "embedder")
+
 SPEAKER_FILE = re.compile(r"[0-9a-f]{64}\.safetensors")
 UNFINISHED_FILE = re.compile(SPEAKER_FILE.pattern + r"\.\d+\.part")
 
@@ -57,7 +67,7 @@ UNFINISHED_FILE = re.compile(SPEAKER_FILE.pattern + r"\.\d+\.part")
 class Voice(State):
     """What the bank keeps of a speaker: one file."""
 
-    embeddings: torch.Tensor = None
+    embeddings: torch.Tensor = buffer("left")
     """Of the recordings heard last, the newest at the end [1, K, E]."""
     state: SessionState = nested(SessionState)
     """What the model has learned of the voice."""
@@ -424,8 +434,9 @@ class SpeakerBank:
         for self._stamp, path in sorted(found):
             try:
                 with safe_open(path, "pt") as file:
-                    config = json.loads(file.metadata()["config"])
+                    metadata = file.metadata()
                     embeddings = file.get_tensor("embeddings")[0]
+                config = json.loads(metadata["config"])
                 name = config.pop("name")
                 whole = self._path(name) == path
             except (
@@ -438,10 +449,15 @@ class SpeakerBank:
                 whole = False
             if not whole:
                 raise ValueError(f"{path}: no speaker, or damaged; remove it")
+            if metadata.get("version") != str(STATE_VERSION):
+                raise ValueError(
+                    f"{self.folder}: bank of another version of this package: "
+                    f"enrol the speakers again, in a new folder"
+                )
             if config != self.identity:
                 raise ValueError(
                     f"{self.folder}: bank of another model or embedder: "
-                    f"{_list(config)}, not {_list(self.identity)}"
+                    f"{_compare(config, self.identity)}"
                 )
             self._centroids[name] = _centroid(embeddings)
 
@@ -457,16 +473,22 @@ class SpeakerBank:
         now = {**self.identity, **self.asr.identity}
         if now != self.identity:  # another look-ahead was chosen
             raise ValueError(
-                f"{self.folder}: bank of {_list(self.identity)}; the model "
-                f"has become {_list(now)}"
+                f"{self.folder}: the model of this bank has become another "
+                f"one: {_compare(self.identity, now)}"
             )
         return {**now, "name": name}
 
     def _load(self, name):
         """A speaker of the bank."""
         self._check_known(name)
-        config = self._config(name)
-        return Voice.load(str(self._path(name)), config, self.asr.device)
+        path = str(self._path(name))
+        voice = Voice.load(path, self._config(name))
+        size = len(self._centroids[name])
+        known = self._centroids[name].new_zeros(1, 0, size)
+        like = Voice(known, self.asr.initial_state())
+        # Counts are looked at where the state is used.
+        voice.check(like, 1, path, counts=False)
+        return replace(voice, state=voice.state.to(self.asr.device))
 
     def _write(self, name, voice):
         """Makes it what the bank has of a speaker."""
@@ -492,13 +514,14 @@ class SpeakerBank:
     def _check_state(self, state):
         """Raises unless it is one row of this kind of model."""
         try:
-            SessionState.cat([self.asr.initial_state(), state])
-            one = len(state.last) == 1
-        except (AttributeError, TypeError, ValueError, RuntimeError) as error:
+            check_kind(state, SessionState)
+            # Counts are looked at where the state is used.
+            state.check(self.asr.initial_state(), counts=False)
+        except ValueError as error:
             raise ValueError(f"no state of this model: {error}") from error
-        if not one:
+        if state.batch != 1:
             raise ValueError(
-                f"the states of {len(state.last)} rows; one is kept of a voice"
+                f"the states of {state.batch} rows; one is kept of a voice"
             )
 
     def _samples(self, wav):
@@ -702,5 +725,12 @@ def _told(name):
     return text if len(text) <= 60 else f"{text[:60]}..."
 
 
-def _list(identity):
-    return ", ".join(f"{key} {value}" for key, value in identity.items())
+def _compare(given, wanted):
+    """What two models or embedders are, in words."""
+    names = [
+        ", ".join(f"{key} {one.get(key)}" for key in NAMES)
+        for one in (given, wanted)
+    ]
+    if names[0] != names[1]:
+        return f"{names[0]}, not {names[1]}"
+    return differences(given, wanted)

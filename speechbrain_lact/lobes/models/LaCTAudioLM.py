@@ -19,10 +19,13 @@ from torch import nn
 
 from speechbrain.nnet.attention import PositionalwiseFeedForward
 from speechbrain_lact.lobes.models.audio_tokenizers import PADDING
+from speechbrain_lact.nnet.checks import check_number, check_tensor
 from speechbrain_lact.nnet.lact import LaCT, LaCTState, remembering_layers
 from speechbrain_lact.nnet.state import (
     State,
     buffer,
+    check_kind,
+    counter,
     nested,
     padding_mask,
     row_lengths,
@@ -54,7 +57,7 @@ class KVState(State):
     """Keys [B, T, H, D], turned by their positions."""
     values: torch.Tensor = buffer("right")
     """As `keys`."""
-    counts: torch.Tensor = None
+    counts: torch.Tensor = counter("keys", "values")
     """How many of them are real [B]."""
 
 
@@ -260,9 +263,6 @@ class CachedAttention(nn.Module):
         self.nhead, self.dropout = nhead, dropout
         self.in_proj = nn.Linear(d_model, 3 * d_model, bias=False)
         self.out_proj = nn.Linear(d_model, d_model)
-        width = d_model // nhead
-        rates = 10000 ** (-torch.arange(0, width, 2) / width)
-        self.register_buffer("rates", rates.double(), persistent=False)
 
     def initial_state(self, batch):
         """State of rows that have seen nothing.
@@ -283,7 +283,11 @@ class CachedAttention(nn.Module):
 
     def _turn(self, x, places):
         """Rotary positions of heads [B, T, H, D] at places [B, T]."""
-        angles = (places[..., None] * self.rates)[:, :, None]
+        # Not a buffer: half() would round the angles.
+        width = x.shape[3]
+        steps = torch.arange(0, width, 2, device=x.device, dtype=torch.float32)
+        rates = (10000 ** (-steps / width)).double()
+        angles = (places[..., None] * rates)[:, :, None]
         turns = torch.polar(torch.ones_like(angles), angles)
         exact = torch.promote_types(x.dtype, torch.float32)
         pairs = torch.view_as_complex(x.to(exact).unflatten(-1, (-1, 2)))
@@ -433,6 +437,12 @@ class AudioLM(nn.Module):
         domains=(),
     ):
         super().__init__()
+        for name, number in (
+            ("codebooks", codebooks),
+            ("codebook_size", codebook_size),
+            ("num_layers", num_layers),
+        ):
+            check_number(number, name, least=1, integer=True)
         self.codebooks, self.codebook_size = codebooks, codebook_size
         self.characters, self.domains = characters, list(domains)
         self.none, self.end = codebook_size, codebook_size + 1
@@ -488,10 +498,13 @@ class AudioLM(nn.Module):
                     f"speaker: {list(speaker.shape)}, but this model takes "
                     f"{[batch, size]}"
                 )
+            speaker = speaker.to(like.device)
             # Silence and the like have no voice: a row of zeros.
             known = speaker.abs().sum(1, keepdim=True) > 0
             unit = F.normalize(speaker.to(like), dim=1)
             total = total + self.voice(unit) * known
+        if domain is not None and len(domain) != batch:
+            raise ValueError(f"domain: {len(domain)} names for {batch} rows")
         for row, name in enumerate(domain or []):
             if name is None:
                 continue
@@ -574,6 +587,7 @@ class AudioLM(nn.Module):
 
     def check(self, tokens):
         """Refuses tokens [T, K] that no codebook has."""
+        check_tensor(tokens, ("T", "K"), "tokens", "integers")
         if tokens.ndim != 2 or tokens.shape[1] != self.codebooks:
             raise ValueError(
                 f"tokens: {list(tokens.shape)}, but this model takes "
@@ -608,12 +622,23 @@ class AudioLM(nn.Module):
             [B, L, K, C + 2]: tokens, `none`, `end`.
         state : AudioLMState
         """
+        check_tensor(rows, ("B", "L", self.codebooks), "rows", "integers")
+        rows = rows.to(self.first.device)
         if state is None:
             state = self.initial_state(len(rows))
+        check_kind(state, self.state_class)
+        if len(state.layers) != len(self.layers):
+            raise ValueError(
+                f"state: of {len(state.layers)} layers for a model of "
+                f"{len(self.layers)}"
+            )
+        state.check_rows(len(rows))
         mask = None
         if lengths is None:
             lengths = row_lengths(rows, None)
         else:
+            check_tensor(lengths, (len(rows),), "lengths", "integers")
+            lengths = lengths.to(rows.device)
             mask = padding_mask(lengths, rows.shape[1])
             rows = zero_padding(rows, mask)
         x = self.embedding(rows + self.first).sum(2)
@@ -698,6 +723,8 @@ class AudioLM(nn.Module):
         rows = nn.utils.rnn.pad_sequence(rows, True, self.none).to(device)
         if state is None:
             state = self.initial_state(batch, **condition)
+        else:
+            state.check(self.initial_state(1))
         with torch.inference_mode():
             _, state = self(rows, lengths, state)
         seeds = seed
@@ -760,7 +787,7 @@ class AudioLM(nn.Module):
             `generate` makes these frames first.
         """
         self.check(tokens)
-        rows = delay(tokens, PADDING)
+        rows = delay(tokens.to(self.first.device), PADDING)
         forced = rows.new_full((len(rows) + self.codebooks, len(rows[0])), -1)
         forced[: len(rows)] = rows
         before = forced[: self.codebooks]
@@ -786,7 +813,8 @@ class AudioLM(nn.Module):
             Of each frame, all its codebooks together, natural logarithm [T].
         """
         # A row may have later codebooks of a prompt's last frames.
-        rows = delay(tokens, self.none)
+        self.check(tokens)
+        rows = delay(tokens.to(self.first.device), self.none)
         known = state.forced[0, : len(rows)]
         head = rows[: len(known)]
         rows[: len(known)] = torch.where(known >= 0, known, head)
@@ -805,7 +833,7 @@ class AudioLM(nn.Module):
             last = state.model.logits[:, 0, self.end].float()
             going = (state.made > 0) & (state.ended < 0)
             scores[:, 0, self.end] = last.masked_fill(~going, -torch.inf)
-        chance = torch.zeros(scores.shape[:2])
+        chance = torch.zeros(scores.shape[:2], dtype=torch.float32)
         if not sampling.greedy:
             read = state.model.rows.tolist()
             for row, seed in enumerate(state.seed.tolist()):
@@ -887,8 +915,8 @@ class AudioLM(nn.Module):
         state : GenerationState
             Where each row can go on.
         """
-        if max_length < 1:
-            raise ValueError(f"max_length must be at least 1: {max_length}")
+        check_number(max_length, "max_length", least=1, integer=True)
+        check_kind(state, self.generation_class)
         sampling = Sampling(**sampling)
         batch = len(state.made)
         frames, left = [[] for _ in range(batch)], [None] * batch

@@ -20,9 +20,11 @@ from torch import nn
 from torch.nn.utils.rnn import pad_sequence
 
 from speechbrain_lact.lobes.features import sample_counts
+from speechbrain_lact.nnet.checks import check_waves, describe
 from speechbrain_lact.nnet.state import (
     State,
     buffer,
+    check_kind,
     length_mask,
     padding_mask,
     same_number,
@@ -131,6 +133,8 @@ class AudioTokenizer(nn.Module):
             For another shape or type, or tokens out of range.
         """
         most = len(self.codebook_sizes)
+        if not isinstance(tokens, torch.Tensor) or tokens.dtype == torch.bool:
+            raise ValueError(f"tokens: integers, not {describe(tokens)}")
         if tokens.is_floating_point():
             raise ValueError(f"tokens: {tokens.dtype}, but tokens are integers")
         if tokens.ndim != 3 or not 1 <= tokens.shape[2] <= most:
@@ -138,8 +142,9 @@ class AudioTokenizer(nn.Module):
                 f"tokens: {list(tokens.shape)}, but this tokenizer has "
                 f"[batch, frames, {most} codebooks or fewer]"
             )
-        sizes = torch.tensor(self.codebook_sizes[: tokens.shape[2]])
-        wrong = (tokens < PADDING) | (tokens >= sizes.to(tokens.device))
+        sizes = self.codebook_sizes[: tokens.shape[2]]
+        sizes = torch.tensor(sizes, device=tokens.device)
+        wrong = (tokens < PADDING) | (tokens >= sizes)
         if bool(wrong.any()):
             raise ValueError(
                 f"tokens: {int(tokens[wrong][0])} is in none of the codebooks "
@@ -165,13 +170,15 @@ class AudioTokenizer(nn.Module):
             Samples that what follows cannot change [B, S].
         state : DecodeState
         """
+        self.check(tokens)
         if state is None:
-            none = torch.zeros(len(tokens), dtype=torch.long)
             state = DecodeState(
                 tokens[:, :0],
-                none.to(tokens.device),
+                tokens.new_zeros(len(tokens), dtype=torch.long),
                 tokens.new_zeros(len(tokens), 0, dtype=torch.float32),
             )
+        check_kind(state, DecodeState)
+        state.check_rows(len(tokens))
         before = same_number(state.frames)
         if before is None:
             raise ValueError("rows decoded in pieces go in step")
@@ -401,6 +408,10 @@ class MelTokenizer(AudioTokenizer):
         lengths : torch.Tensor
             Frames of each row [B]; the last one may be in part zeros.
         """
+        check_waves(wav, what="wav")
+        # A Fourier transform wants fp32 at least.
+        core = torch.promote_types(self.mean.dtype, torch.float32)
+        wav = wav.to(core)
         counts = sample_counts(wav, wav_len)
         wav = zero_padding(wav, padding_mask(counts, wav.shape[1]))
         lengths = -(-counts // self.hop)
@@ -412,7 +423,7 @@ class MelTokenizer(AudioTokenizer):
         rest = time * self.hop - wav.shape[1]
         frames = F.pad(wav, (side, side + rest)).unfold(1, self.n_fft, self.hop)
         size = torch.fft.rfft(frames * self.vocoder.window).abs()
-        feats = (size @ self.mels).clamp(min=FLOOR).log()
+        feats = (size @ self.mels.to(core)).clamp(min=FLOOR).log()
         return (feats - self.mean) / self.std, lengths
 
     def quantize(self, feats):
@@ -429,7 +440,7 @@ class MelTokenizer(AudioTokenizer):
             [..., K]
         """
         rest, tokens = feats.flatten(0, -2), []
-        for codes in self.codebooks:
+        for codes in self.codebooks.to(feats.dtype):
             near = codes.square().sum(1) - 2 * rest @ codes.T
             tokens.append(near.argmin(1))
             rest = rest - codes[tokens[-1]]
@@ -454,6 +465,7 @@ class MelTokenizer(AudioTokenizer):
     def decode(self, tokens):
         """As `AudioTokenizer.decode`."""
         self.check(tokens)
+        tokens = tokens.to(self.mean.device)
         if not tokens.shape[1]:
             return self.mean.new_zeros(len(tokens), 0)
         lengths = (tokens[..., 0] >= 0).sum(1)
@@ -545,6 +557,7 @@ class PretrainedAdapter(AudioTokenizer):
     @torch.no_grad()
     def encode(self, wav, wav_len=None):
         """As `AudioTokenizer.encode`."""
+        check_waves(wav, what="wav")
         wav = wav.to(next(self.model.parameters()).dtype)
         none = torch.zeros(0, len(self.codebook_sizes), dtype=torch.long)
         rows = []

@@ -20,10 +20,12 @@ from speechbrain.utils.filter_analysis import (
     FilterProperties,
     stack_filter_properties,
 )
+from speechbrain_lact.nnet.checks import check_number, check_tensor, row_counts
 from speechbrain_lact.nnet.state import (
     State,
     Waiting,
     buffer,
+    counter,
     length_mask,
     nested,
     padding_mask,
@@ -40,7 +42,7 @@ class FrontEndState(State):
     """Input frames of the unfinished group."""
     past: torch.Tensor = buffer("left")
     """Input frames before them [B, P, F], aligned to the right."""
-    counts: torch.Tensor = None
+    counts: torch.Tensor = counter("past")
     """How many of `past` are real [B]."""
 
 
@@ -55,6 +57,15 @@ class _FrontEnd(nn.Module):
     def stride(self):
         """Input frames per output frame."""
         return math.prod(self.strides)
+
+    def configuration(self):
+        """What, beside the weights, changes the output.
+
+        Returns
+        -------
+        dict
+        """
+        return {"strides": list(self.strides)}
 
     def get_filter_properties(self):
         """As SpeechBrain's: what an output frame depends on."""
@@ -104,12 +115,13 @@ class _FrontEnd(nn.Module):
         state : FrontEndState
             Only if a state was given.
         """
-        counts = torch.full((len(x),), x.shape[1], device=x.device)
-        if wav_len is not None:
-            counts = torch.round(wav_len * x.shape[1]).long()
+        check_tensor(x, ("B", "T", self.input_size), "x")
+        counts = row_counts(wav_len, x)
+        x = x.to(next(self.parameters()).dtype)
         if state is None:
             out = self._convolve(x, padding_mask(counts, x.shape[1]))
             return out, self._fractions(counts, out)
+        state.check(self.initial_state(0), len(x), contents=False)
         x = zero_padding(x, padding_mask(counts, x.shape[1]))
         x, counts, waiting = state.waiting.push(x, counts, self.stride, final)
         width = state.past.shape[1]
@@ -226,6 +238,8 @@ class WaveformFrontEnd(_FrontEnd):
         super().__init__()
         self.input_size, self.output_size = 1, channels
         self.strides = tuple(strides)
+        for stride in self.strides:
+            check_number(stride, "strides", least=1, integer=True)
         self.blocks = nn.ModuleList(
             _Block(
                 nn.Conv1d(

@@ -56,6 +56,15 @@ class InitialMemory(nn.Module):
         if embedding_size:
             self.speaker = SpeakerMemory(encoder, embedding_size, rank)
 
+    def configuration(self):
+        """What, beside the weights, changes what a memory begins with.
+
+        Returns
+        -------
+        dict
+        """
+        return {"domains": self.domain and self.domain.names}
+
     def forward(self, encoder, state, domains=None, embeddings=None):
         """Moves the memory of the rows that have learned nothing.
 
@@ -85,6 +94,10 @@ class InitialMemory(nn.Module):
         known = torch.zeros_like(state.frames, dtype=torch.bool)
         if domains is not None:
             places = self._part("domain", "domains").places(domains)
+            if len(places) != len(known):
+                raise ValueError(
+                    f"{len(places)} domains for a state of {len(known)} rows"
+                )
             places = places.to(known.device)
             known = known | (places >= 0)
         if embeddings is not None:

@@ -19,6 +19,12 @@ from torch.nn.utils.rnn import pad_sequence
 
 from speechbrain_lact.lobes.features import sample_counts
 from speechbrain_lact.lobes.models.transformer.LaCT import ENCODERS
+from speechbrain_lact.nnet.checks import (
+    check_number,
+    check_tensor,
+    check_waves,
+    row_counts,
+)
 from speechbrain_lact.nnet.state import (
     length_mask,
     padding_mask,
@@ -110,6 +116,8 @@ class PretrainedFrontEnd(nn.Module):
         self.kind = config.model_type
         _check_config(config, source, lact_hidden_size)
         self.host = _fetch(source, _build, self.kind, source, save_path, freeze)
+        # Saved in half precision, it comes in half precision.
+        self.host.float()
         self.normalizes = self.kind != "whisper" and self.host.normalize_wav
         self.host.normalize_wav = False
         # Norms and adapters over time that read what no mask reaches
@@ -122,6 +130,24 @@ class PretrainedFrontEnd(nn.Module):
             self.register_buffer("checksum", total)
             self.register_state_dict_post_hook(_leave_out_host)
             self.register_load_state_dict_pre_hook(_put_in_host)
+
+    def _apply(self, function, recurse=True):
+        """As of every module; the checksum is of the weights as they were
+        read, and not rounded."""
+        before = self._buffers.get("checksum")
+        super()._apply(function, recurse)
+        if before is not None:
+            self.checksum = before.to(self.checksum.device)
+        return self
+
+    def configuration(self):
+        """What, beside the weights, changes the frames.
+
+        Returns
+        -------
+        dict
+        """
+        return {"kind": self.kind, "normalizes": self.normalizes}
 
     def train(self, mode=True):
         """A frozen host stays in evaluation mode."""
@@ -178,7 +204,10 @@ class PretrainedFrontEnd(nn.Module):
         lengths : torch.Tensor
             Frames of each row over T [B], float64.
         """
-        wav = wav.flatten(1)
+        if isinstance(wav, torch.Tensor) and wav.ndim == 3:
+            wav = check_tensor(wav, ("B", "S", 1), "wav").flatten(1)
+        check_waves(wav, what="wav")
+        wav = wav.to(next(self.host.parameters()).dtype)
         samples = sample_counts(wav, wav_len)
         rows = [row[:n] for row, n in zip(wav, samples.tolist())]
         encode = self._pieces if self.kind == "whisper" else self._convolve
@@ -196,14 +225,13 @@ class PretrainedFrontEnd(nn.Module):
             rows = [F.layer_norm(row, row.shape) for row in rows]
         short = self._first_frame()
         rows = [F.pad(row, (0, max(0, short - len(row)))) for row in rows]
-        lengths = torch.tensor([len(row) for row in rows])
-        if bool((lengths == lengths[0]).all()):
+        if len({len(row) for row in rows}) == 1:
             return self.host(torch.stack(rows))
         if self.alone:
             out = [self.host(row[None])[0] for row in rows]
             return pad_sequence(out, batch_first=True)
         wav = pad_sequence(rows, batch_first=True)
-        lengths = lengths.to(wav.device)
+        lengths = torch.tensor([len(row) for row in rows], device=wav.device)
         return self.host(wav, lengths.double() / wav.shape[1])
 
     def _first_frame(self):
@@ -218,6 +246,13 @@ class PretrainedFrontEnd(nn.Module):
         """Whisper: pieces of 30 s, joined again."""
         from speechbrain.integrations.huggingface.whisper import N_SAMPLES
 
+        types = {rows[0].dtype, torch.get_default_dtype()}
+        if types != {torch.float32}:
+            raise ValueError(
+                "the spectrogram of Whisper is made in float32 alone: take "
+                "autocast in place of half() and the like, and leave the "
+                "default type as it is"
+            )
         cut = [row.split(N_SAMPLES) for row in rows]
         mel = [self.host._get_mel(p[None]) for pieces in cut for p in pieces]
         out = self.host.forward_encoder(torch.cat(mel))
@@ -363,7 +398,8 @@ class GatedLaCT(nn.Module):
                 f"encoder_module must be one of {', '.join(ENCODERS)}, "
                 f"not {encoder_module!r}"
             )
-        self.has_lact = num_layers > 0
+        check_number(num_layers, "num_layers", least=0, integer=True)
+        self.d_model, self.has_lact = d_model, num_layers > 0
         if self.has_lact:
             self.encoder = ENCODERS[encoder_module](
                 num_layers, lact or {}, d_model=d_model, **kwargs
@@ -414,9 +450,13 @@ class GatedLaCT(nn.Module):
         state : LaCTEncoderState
             Only if a state was given.
         """
-        time, mask = src.shape[1], None
+        check_tensor(src, ("B", "T", self.d_model), "src")
+        if state is not None and not self.has_lact:
+            raise ValueError("state: without layers there is no memory")
+        mask = None
         if wav_len is not None:
-            mask = padding_mask(torch.round(wav_len * time), time)
+            counts = row_counts(wav_len, src, "wav_len")
+            mask = padding_mask(counts, src.shape[1])
         x = zero_padding(src, mask)
         if not self.has_lact:
             return x, []

@@ -27,11 +27,13 @@ from speechbrain.lobes.models.transformer.Transformer import (
     TransformerEncoderLayer,
 )
 from speechbrain.utils.dynamic_chunk_training import DynChunkTrainConfig
+from speechbrain_lact.nnet.checks import check_number, check_tensor
 from speechbrain_lact.nnet.lact import LaCT, LaCTState, remembering_layers
 from speechbrain_lact.nnet.state import (
     State,
     Waiting,
-    buffer,
+    check_kind,
+    counter,
     length_mask,
     nested,
     padding_mask,
@@ -48,8 +50,8 @@ class LaCTLayerState(State):
 
     mixer: LaCTState = nested(LaCTState)
     """Memory and window of the LaCT mixer."""
-    conv: torch.Tensor = buffer("left")
-    """Last input frames of the convolution [B, K, C], aligned to the right."""
+    conv: torch.Tensor = None
+    """Last input frames of the convolution [B, K, C]."""
 
 
 @dataclass
@@ -60,9 +62,9 @@ class LaCTEncoderState(State):
     """One state a layer."""
     waiting: Waiting = nested(Waiting)
     """Input frames that cannot be answered yet."""
-    lengths: torch.Tensor = None
+    lengths: torch.Tensor = counter()
     """Number of output frames of the call that made this state [B]."""
-    frames: torch.Tensor = None
+    frames: torch.Tensor = counter()
     """Number of output frames since the start [B]."""
 
     def learn(self, rows):
@@ -70,13 +72,15 @@ class LaCTEncoderState(State):
 
         Arguments
         ---------
-        rows : torch.Tensor
-            Boolean [B].
+        rows : torch.Tensor or list of bool
+            Booleans [B].
 
         Returns
         -------
         LaCTEncoderState
         """
+        rows = torch.as_tensor(rows, device=self.frames.device)
+        check_tensor(rows, (self.batch,), "rows that learn", "booleans")
 
         def visit(layer):
             """The flag of every head of a layer."""
@@ -88,6 +92,14 @@ class LaCTEncoderState(State):
             return replace(layer, mixer=replace(layer.mixer, fast=fast))
 
         return replace(self, layers=[visit(layer) for layer in self.layers])
+
+    @property
+    def learning(self):
+        """Which rows learn [B]; all, where there is nothing to learn."""
+        for layer in self.layers:
+            if layer.mixer.fast is not None:
+                return layer.mixer.fast.learning.all(1)
+        return torch.ones_like(self.frames, dtype=torch.bool)
 
     @property
     def updates(self):
@@ -124,6 +136,19 @@ class LaCTEncoderStreamingContext:
 
 class _LaCTLayer:
     """What the three layers share: the mixer with its state."""
+
+    def configuration(self):
+        """What, beside the weights, changes the answers of the layer.
+
+        Returns
+        -------
+        dict
+        """
+        conv = getattr(self, "convolution_module", None)
+        return {
+            "normalize_before": getattr(self, "normalize_before", None),
+            "convolution": conv and [conv.causal, conv.padding, conv.dilation],
+        }
 
     def _mix(self, mixer, x, mask, state, final, window, ends):
         padding = None if mask is None else ~mask
@@ -503,6 +528,7 @@ class _LaCTEncoder:
         causal=False,
         **kwargs,
     ):
+        check_number(num_layers, "num_layers", least=1, integer=True)
         remember = remembering_layers(lact.get("fast", True), num_layers)
         # The host without layers; then layers of ours.
         super().__init__(
@@ -592,14 +618,30 @@ class _LaCTEncoder:
         state : LaCTEncoderState
             Only if a state was given.
         """
-        mask = None if src_key_padding_mask is None else ~src_key_padding_mask
+        mixer = self.layers[0].mixer
+        check_tensor(src, ("B", "T", mixer.d_model), "src")
+        mask = None
+        if src_key_padding_mask is not None:
+            mask = ~check_tensor(
+                src_key_padding_mask,
+                src.shape[:2],
+                "src_key_padding_mask",
+                "booleans",
+            )
+        if state is not None:
+            check_kind(state, LaCTEncoderState)
+            if len(state.layers) != len(self.layers):
+                raise ValueError(
+                    f"state: of {len(state.layers)} layers for an encoder of "
+                    f"{len(self.layers)}"
+                )
+            state.check_rows(len(src))
         x = zero_padding(src, mask)
         options, group = self._dynamic(
             dynchunktrain_config, x.shape[1], state is None or final
         )
         if state is not None:
-            mixer = self.layers[0].mixer
-            mixer.check_ends(ends, x)
+            ends = mixer.check_ends(ends, x)
             x, lengths, waiting, ends = mixer.push(
                 state.waiting,
                 x,

@@ -15,8 +15,16 @@ from speechbrain.lobes.models.transformer.Transformer import (
     TransformerDecoder,
     TransformerDecoderLayer,
 )
+from speechbrain_lact.nnet.checks import check_number, check_tensor
 from speechbrain_lact.nnet.lact import LaCT, LaCTState
-from speechbrain_lact.nnet.state import State, nested, row_lengths, zero_padding
+from speechbrain_lact.nnet.state import (
+    State,
+    check_kind,
+    counter,
+    nested,
+    row_lengths,
+    zero_padding,
+)
 
 
 @dataclass
@@ -25,7 +33,7 @@ class LaCTDecoderState(State):
 
     layers: list = nested(LaCTState, many=True)
     """Memory and window of each layer."""
-    tokens: torch.Tensor = None
+    tokens: torch.Tensor = counter()
     """Number of tokens since the start [B]."""
 
 
@@ -161,6 +169,7 @@ class LaCTTransformerDecoder(TransformerDecoder):
 
     def __init__(self, num_layers, lact, nhead, d_ffn, **kwargs):
         # The host without layers; then layers of ours.
+        check_number(num_layers, "num_layers", least=1, integer=True)
         super().__init__(num_layers=0, nhead=nhead, d_ffn=d_ffn, **kwargs)
         self.layers = torch.nn.ModuleList(
             [
@@ -215,6 +224,12 @@ class LaCTTransformerDecoder(TransformerDecoder):
         state : LaCTDecoderState
             Only if a state was given.
         """
+        width = self.layers[0].self_attn.d_model
+        check_tensor(tgt, ("B", "U", width), "tgt")
+        check_tensor(memory, (len(tgt), "T", width), "memory")
+        if state is not None:
+            check_kind(state, LaCTDecoderState)
+            state.check_rows(len(tgt))
         mask = None if tgt_key_padding_mask is None else ~tgt_key_padding_mask
         lengths = row_lengths(tgt, mask)
         if mask is not None:

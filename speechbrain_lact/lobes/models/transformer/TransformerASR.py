@@ -17,6 +17,7 @@ from speechbrain_lact.lobes.models.transformer.LaCT import ENCODERS
 from speechbrain_lact.lobes.models.transformer.LaCTDecoder import (
     LaCTTransformerDecoder,
 )
+from speechbrain_lact.nnet.checks import check_tensor, row_counts
 from speechbrain_lact.nnet.lact import LaCT, like_host
 from speechbrain_lact.nnet.state import length_mask, padding_mask, zero_padding
 
@@ -186,7 +187,8 @@ class TransformerASR(parent.TransformerASR):
             "attention_type": "RoPEMHA",
         }
         super().__init__(**{**options, **small})
-        self.has_lact = True
+        self.has_lact, self.d_model = True, options["d_model"]
+        self.input_size = options["input_size"]
         self.adds_positions = lact_host == "regularMHA"
         if self.adds_positions and self.positional_encoding_type is None:
             raise ValueError("lact_host: regularMHA needs positional_encoding")
@@ -255,7 +257,30 @@ class TransformerASR(parent.TransformerASR):
         -------
         LaCTEncoderState
         """
+        if not self.has_lact:
+            self._without_memory(batch)
         return self.encoder.initial_state(batch)
+
+    @staticmethod
+    def _without_memory(*given):
+        """Refuses what an encoder of SpeechBrain's has no place for."""
+        if any(value is not None for value in given):
+            raise ValueError(
+                "state, ends: an encoder without LaCT has no memory; leave "
+                "them out or use attention_type: LaCT"
+            )
+
+    def configuration(self):
+        """What, beside the weights, changes the answers.
+
+        Returns
+        -------
+        dict
+        """
+        return {
+            "positions": getattr(self, "adds_positions", None),
+            "causal": self.causal,
+        }
 
     def initial_decoder_state(self, batch):
         """State of rows without tokens, for a decoder with LaCT.
@@ -269,11 +294,12 @@ class TransformerASR(parent.TransformerASR):
         -------
         LaCTDecoderState
         """
-        if not isinstance(self.decoder, LaCTTransformerDecoder):
+        decoder = getattr(self, "decoder", None)
+        if not isinstance(decoder, LaCTTransformerDecoder):
             raise ValueError(
                 "the decoder keeps no state: set lact_decoder_chunk_size"
             )
-        return self.decoder.initial_state(batch)
+        return decoder.initial_state(batch)
 
     def encode(
         self,
@@ -315,6 +341,7 @@ class TransformerASR(parent.TransformerASR):
             Only if a state was given.
         """
         if not self.has_lact:
+            self._without_memory(state, ends)
             return super().encode(src, wav_len, pad_idx, dynchunktrain_config)
         out, _, *rest = self._encode(
             src, wav_len, dynchunktrain_config, state, final, ends
@@ -361,6 +388,7 @@ class TransformerASR(parent.TransformerASR):
             the state comes last if one was given.
         """
         if not self.has_lact:
+            self._without_memory(state, ends)
             if dynchunktrain_config is None:
                 return super().forward(src, tgt, wav_len, pad_idx)
             if tgt is not None:
@@ -369,6 +397,8 @@ class TransformerASR(parent.TransformerASR):
                 )
             config = dynchunktrain_config
             return self.encode(src, wav_len, pad_idx, config), None
+        if tgt is not None:
+            check_tensor(tgt, (len(src), "U"), "tgt", "integers")
         outputs = self._encode(
             src, wav_len, dynchunktrain_config, state, final, ends
         )
@@ -380,7 +410,7 @@ class TransformerASR(parent.TransformerASR):
         if state is not None:
             mask = padding_mask(state.lengths, encoded.shape[1])
         elif wav_len is not None:
-            mask = self._mask(wav_len, encoded.shape[1])
+            mask = self._mask(wav_len, encoded)
         decoded, _, _ = self.decoder(
             tgt=self._embed(tgt),
             memory=encoded,
@@ -414,6 +444,14 @@ class TransformerASR(parent.TransformerASR):
         state : LaCTDecoderState
             Only if a state was given.
         """
+        check_tensor(tgt, ("B", "U"), "tgt", "integers")
+        width = self.d_model
+        check_tensor(encoder_out, (len(tgt), "T", width), "encoder_out")
+        if enc_len is not None:
+            enc_len = enc_len.to(encoder_out.device)
+        if state is not None:
+            like = self.initial_decoder_state(0)
+            state.check(like, len(tgt), contents=False)
         if not self.has_lact:
             return super().decode(tgt, encoder_out, enc_len)
         options = {}
@@ -545,11 +583,12 @@ class TransformerASR(parent.TransformerASR):
         )
 
     def _encode(self, src, wav_len, dynchunktrain_config, state, final, ends):
-        if src.ndim == 4:
+        if isinstance(src, torch.Tensor) and src.ndim == 4:
             src = src.flatten(2)
+        check_tensor(src, ("B", "T", self.input_size), "src")
         mask = None
         if wav_len is not None:
-            mask = self._mask(wav_len, src.shape[1])
+            mask = self._mask(wav_len, src)
         src = self.custom_src_module(zero_padding(src, mask))
         if self.adds_positions:
             src = src + self._positions(src, final)
@@ -578,6 +617,6 @@ class TransformerASR(parent.TransformerASR):
         return self.positional_encoding(src)
 
     @staticmethod
-    def _mask(wav_len, time):
-        """True at real frames [B, T], None if all are."""
-        return padding_mask(torch.round(wav_len * time), time)
+    def _mask(wav_len, x):
+        """True at real frames [B, T] of `x`, None if all are."""
+        return padding_mask(row_counts(wav_len, x, "wav_len"), x.shape[1])
