@@ -209,8 +209,9 @@ def describe(error):
     >>> describe(OSError(28, "No space left on device", "a.txt"))
     'a.txt: No space left on device'
     """
-    if getattr(error, "filename", None) and getattr(error, "strerror", None):
-        error = f"{os.fsdecode(error.filename)}: {error.strerror}"
+    if isinstance(error, OSError) and error.strerror:
+        name = os.fsdecode(error.filename) if error.filename else None
+        error = f"{name}: {error.strerror}" if name else error.strerror
     return " ".join(str(error).split())
 
 
