@@ -7,13 +7,17 @@ Authors
 import contextlib
 import csv
 import functools
+import hashlib
+import io
 import json
 import logging
+import math
 import os
 import sys
 import tempfile
 import textwrap
 import time
+import traceback
 import warnings
 from dataclasses import asdict
 from pathlib import Path
@@ -24,9 +28,25 @@ import typer
 from speechbrain_lact.inference.transcripts import (
     Output,
     Recording,
-    key,
+    clock,
     printable,
+)
+from speechbrain_lact.utils.console import (
+    STDIN,
+    STDOUT,
+    Lines,
+    check_new_file,
+    check_new_folder,
+    describe,
+    end_output,
+    hold_folder,
+    need_stdout,
     refuse_existing,
+    refuse_same,
+    say,
+    signals,
+    standard_streams,
+    whole,
 )
 
 # torch and SpeechBrain take seconds to import: only where they are needed.
@@ -42,6 +62,12 @@ SHORT = 60.0
 WINDOW = 16
 # What `transcribe` writes.
 KINDS = (".jsonl", ".txt", ".srt", ".vtt")
+# What `evaluate` writes: numbers and alignments.
+RESULTS = ("results.json", "wer.txt")
+
+# Exit codes of a shell: 128 and the number of the signal. SIGPIPE: who reads
+# standard output has gone away.
+INTERRUPTED, UNREAD = 128 + 2, 128 + 13
 
 # Since 0.29 typer brings a click of its own: the error of both.
 UsageError = typer.BadParameter.__base__
@@ -127,7 +153,8 @@ def transcribe(
         typer.Option(
             "--resume",
             help="Go on with --out: what is in it is kept and not done again; "
-            "recordings that failed are tried again.",
+            "recordings that failed are tried again. Only with the model and "
+            "--block that it was begun with.",
         ),
     ] = False,
     speakers: Annotated[
@@ -172,41 +199,84 @@ def transcribe(
     for name, value in told.items():
         if value is not None and not speakers:
             raise UsageError(f"{name} is for --speakers")
+    refuse_same(
+        {"the recording": source, "--out": out, "--rttm": rttm, "--bank": bank}
+    )
+    if out is None:
+        need_stdout()
     if speakers:
         if resume:
             raise UsageError("--resume: not with --speakers")
-        load = functools.partial(load_model, model, device, block, trust)
-        find = functools.partial(load_voices, embedder, trust=trust)
         return _transcribe_speakers(
-            source, load, out, bank, rttm, number_of_speakers, find
+            source,
+            (model, device, block, trust),
+            out,
+            bank,
+            rttm,
+            number_of_speakers,
+            functools.partial(load_voices, embedder, trust=trust),
         )
     if resume and out is None:
         raise UsageError("--resume needs --out, the file to go on with")
     if out is not None and out.suffix.lower() not in KINDS:
         raise UsageError(f"--out {out}: {', '.join(KINDS)} can be written")
-    recordings = list_recordings(source)
-    output = Output(out, recordings, os.path.isdir(source), resume)
-    todo = [r for r in recordings if key(r.name) not in output.done]
+    recordings, settings = list_recordings(source), {}
+    if out is not None:
+        settings = _settings(source, model, block)
+    output = Output(out, recordings, os.path.isdir(source), resume, settings)
+    failed = 0
     with contextlib.ExitStack() as stack:
+        todo = stack.enter_context(output).todo
         if todo and source == "-":
             incoming = standard_input()
         if todo:
-            asr = load_model(model, device, block, trust)
+            asr = _load(model, device, block, trust)
         if todo and source == "-":
-            folder = stack.enter_context(tempfile.TemporaryDirectory())
-            todo[0].path = incoming.save(folder, asr.sample_rate)
-        stack.enter_context(output)
-        failed = 0
+            todo[0].path = _keep(incoming, stack, asr.sample_rate)
         for recording in recognise(asr, todo, batch_size) if todo else ():
             if recording.error:
                 failed += 1
-                complain(recording.error)
+                complain(_named(recording.error, recording.path, source))
             else:
                 output.write(recording)
     _count(len(recordings), failed, "transcribed")
 
 
-def _transcribe_speakers(source, load, out, bank, rttm, number, find):
+def _settings(source, model, block):
+    """What the words of a file depend on."""
+    digest = hashlib.sha256()
+    for path in sorted(model.glob("*")):
+        if path.suffix != ".md" and path.is_file():
+            digest.update(path.name.encode("utf-8", "surrogateescape"))
+            with open(path, "rb") as file:
+                while data := file.read(1 << 20):
+                    digest.update(data)
+    kind = "a folder" if os.path.isdir(source) else "a recording"
+    return {
+        "source": STDIN if source == "-" else kind,
+        "model": digest.hexdigest()[:16],
+        "block": block,
+    }
+
+
+def _keep(incoming, stack, sample_rate):
+    """Standard input as a file, for as long as it is needed."""
+    folder = stack.enter_context(tempfile.TemporaryDirectory())
+    try:
+        return incoming.save(folder, sample_rate)
+    # Of libsndfile: the disk is full.
+    except RuntimeError as error:
+        raise OSError(
+            f"{STDIN}: cannot be kept in {Path(folder).parent}: {error}"
+        ) from error
+
+
+def _named(error, path, source):
+    """A message that names standard input, not what it is kept in."""
+    return str(error).replace(path, STDIN) if source == "-" else error
+
+
+def _transcribe_speakers(source, model, out, bank, rttm, number, find):
     """A line for each turn of one recording."""
     if os.path.isdir(source):
         raise UsageError("--speakers is for one recording, not a folder")
@@ -215,31 +285,33 @@ def _transcribe_speakers(source, load, out, bank, rttm, number, find):
     if kind not in (".txt", ".jsonl"):
         raise UsageError(f"--out {out}: .txt or .jsonl with --speakers")
     for path in filter(None, (out, rttm)):
-        if not path.parent.is_dir():
-            raise ValueError(f"{path.parent}: no such folder")
+        check_new_file(path)
         refuse_existing(path)
+    if bank is not None:
+        check_new_folder(bank)
+    name = STDIN if source == "-" else source
     with contextlib.ExitStack() as stack:
-        path = source
+        path, tell = source, say
+        if out is not None:
+            tell = stack.enter_context(Lines(out)).write
         incoming = standard_input() if source == "-" else None
-        asr = load()
+        asr = _load(*model)
         if incoming:
-            folder = stack.enter_context(tempfile.TemporaryDirectory())
-            path = incoming.save(folder, asr.sample_rate)
+            path = _keep(incoming, stack, asr.sample_rate)
         from speechbrain_lact.processing.diarization import Diarizer, write_rttm
 
         voices = find(asr)
         if bank is not None:
             bank = stack.enter_context(open_bank(bank, asr, voices))
-        segments = Diarizer(voices, bank).diarize(path, number)
-        if rttm is not None:
-            write_rttm(segments, rttm, Path(source).stem)
-        file = sys.stdout
-        if out is not None:
-            file = stack.enter_context(
-                open(out, "w", encoding="utf-8", errors="backslashreplace")
-            )
-        for turn in asr.transcribe_speakers(path, bank, segments):
-            print(_turn(turn, source, kind), file=file, flush=True)
+        try:
+            segments = Diarizer(voices, bank).diarize(path, number)
+            if rttm is not None:
+                with whole(rttm) as part:
+                    write_rttm(segments, part, Path(name).stem)
+            for turn in asr.transcribe_speakers(path, bank, segments):
+                tell(_turn(turn, name, kind))
+        except ValueError as error:
+            raise ValueError(_named(error, path, source)) from error
 
 
 def _turn(turn, source, kind):
@@ -247,10 +319,7 @@ def _turn(turn, source, kind):
     if kind == ".jsonl":
         row = {"file": source, **asdict(turn), "text": turn.text}
         return json.dumps(row, ensure_ascii=False)
-    times = " - ".join(
-        f"{int(t // 3600)}:{int(t // 60) % 60:02}:{t % 60:04.1f}"
-        for t in (turn.start, turn.end)
-    )
+    times = f"{clock(turn.start)} - {clock(turn.end)}"
     return f"[{times}] {printable(turn.speaker)}: {turn.text}"
 
 
@@ -288,7 +357,8 @@ def voices(
     Prints their names, a line each, the one heard longest ago first. A bank
     belongs to the model and the embedder that it was made with.
     """
-    asr = load_model(model, device, block, trust)
+    check_new_folder(bank)
+    asr = _load(model, device, block, trust)
     with open_bank(bank, asr, load_voices(embedder, asr, trust)) as found:
         if enrol:
             found.enrol(*enrol)
@@ -297,7 +367,7 @@ def voices(
         if forget:
             found.forget(forget)
         for name in found.names():
-            print(printable(name))
+            say(printable(name))
 
 
 def load_voices(embedder, asr, trust=False):
@@ -351,9 +421,7 @@ def stream(
     model: Model = MODEL,
     piece: Annotated[
         float,
-        typer.Option(
-            min=0.0, help="Seconds that the model hears at a time, at least."
-        ),
+        typer.Option(help="Seconds that the model hears at a time, at least."),
     ] = 0.1,
     rate: Annotated[
         Optional[int],
@@ -367,7 +435,6 @@ def stream(
     max_lag: Annotated[
         Optional[float],
         typer.Option(
-            min=0.0,
             help="Seconds behind real time at which the memory is only read, "
             "until the model has caught up.",
         ),
@@ -389,31 +456,65 @@ def stream(
     Takes WAV (any rate and channels) or raw 16-bit PCM (one channel, little
     endian). Each word is printed as soon as it is complete.
     """
+    if not 0 < piece < math.inf:
+        raise UsageError(f"--piece {piece}: a number of seconds above 0")
+    if max_lag is not None and not 0 <= max_lag < math.inf:
+        raise UsageError(f"--max-lag {max_lag}: a number of seconds, 0 or more")
+    if state is None:
+        need_stdout()
+    else:
+        check_new_file(state)
+    asr = before = None
+    # A state that cannot be used is refused before anybody speaks.
+    if state is not None and state.exists():
+        asr = _load(model, device, block, trust)
+        before = _one_session(asr.load_state(state), state)
     incoming = standard_input(rate)
-    asr = load_model(model, device, block, trust)
-    before = asr.load_state(state) if state and state.exists() else None
+    asr = asr or _load(model, device, block, trust)
     session, space = asr.stream(before, max_lag), ""
 
-    def say(words):
+    def tell(words):
         """Prints words at once."""
         nonlocal space
         for word in words:
-            sys.stdout.write(space + word.text)
+            say(space + word.text, "")
             space = " "
-        sys.stdout.flush()
 
     try:
-        # The one who speaks may end it by Ctrl-C.
+        # The one who speaks may end it by Ctrl-C, a service by SIGTERM.
         with contextlib.suppress(KeyboardInterrupt):
             for samples in incoming.pieces(piece, asr.sample_rate):
-                say(session.feed(samples).words)
-        if state is None:
-            say(session.finish().words)
-        else:
-            session.save(state)
+                # What was heard is in the state, and was printed.
+                with signals.hold():
+                    tell(session.feed(samples).words)
     finally:
-        sys.stdout.write("\n")
-        sys.stdout.flush()
+        kept = False
+        try:
+            if state is not None:
+                _save(session, state)
+                kept = True
+        finally:
+            # The last word is in the state, or is printed.
+            tell([] if kept else session.finish().words)
+            say("")
+
+
+def _one_session(state, path):
+    """A state that a stream can go on from."""
+    rows = len(state.last)
+    if rows != 1:
+        raise ValueError(
+            f"{path}: a state of {rows} sessions: a stream goes on from one"
+        )
+    return state
+
+
+def _save(session, path):
+    """Keeps a session; an error names the file."""
+    try:
+        session.save(path)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 @app.command()
@@ -450,11 +551,29 @@ def evaluate(
     recordings = read_data(manifest)
     if not any(recording.text for recording in recordings):
         raise ValueError(f"{manifest}: no words to compare with")
-    if out is not None:
-        refuse_existing(out / "results.json", "name another folder")
-    asr = load_model(model, device, block, trust)
-    if out is not None:
-        out.mkdir(parents=True, exist_ok=True)
+    if out is None:
+        need_stdout()
+    else:
+        refuse_same({"--manifest": manifest, "--model": model, "--out": out})
+        check_new_folder(out)
+        _refuse_results(out)
+    asr = _load(model, device, block, trust)
+    with contextlib.ExitStack() as stack:
+        if out is not None:
+            stack.enter_context(hold_folder(out))
+            _refuse_results(out)
+        wer, results = _score(asr, recordings, batch_size)
+        if not results["utterances"]:
+            raise ValueError(f"{manifest}: no recording with words can be read")
+        for name, value in results.items():
+            say(f"{name:16} {len(value) if name == 'bad_files' else value}")
+        if out is not None:
+            _write_results(out, wer, results)
+    _count(len(recordings), len(results["bad_files"]), "scored")
+
+
+def _score(asr, recordings, batch_size):
+    """Errors word by word, and what there is to say of them."""
     from speechbrain.utils.metric_stats import ErrorRateStats
 
     wer, cer = ErrorRateStats(), ErrorRateStats(split_tokens=True)
@@ -473,8 +592,8 @@ def evaluate(
             )
     took = time.perf_counter() - began
     if not any(score["num_ref_tokens"] for score in wer.scores):
-        raise ValueError(f"{manifest}: no recording with words can be read")
-    results = {
+        return wer, {"utterances": 0}
+    return wer, {
         "WER": round(wer.summarize("error_rate"), 2),
         "CER": round(cer.summarize("error_rate"), 2),
         "utterances": len(wer.scores),
@@ -482,14 +601,34 @@ def evaluate(
         "real_time_factor": round(took / seconds, 4),
         "bad_files": bad,
     }
-    for name, value in results.items():
-        print(f"{name:16} {len(value) if name == 'bad_files' else value}")
-    if out is not None:
-        with open(out / "wer.txt", "w", encoding="utf-8") as file:
-            wer.write_stats(file)
-        text = json.dumps(results, indent=1)
-        (out / "results.json").write_text(text + "\n", encoding="utf-8")
-    _count(len(recordings), len(bad), "scored")
+
+
+def _refuse_results(folder):
+    """Raises if there are results already."""
+    for name in RESULTS:
+        refuse_existing(folder / name, "name another folder")
+
+
+def _write_results(folder, wer, results):
+    """Both files, each whole; the numbers last."""
+    alignments = io.StringIO()
+    wer.write_stats(alignments)
+    texts = json.dumps(results, indent=1) + "\n", alignments.getvalue()
+    for name, text in reversed(list(zip(RESULTS, texts))):
+        data = text.encode("utf-8", "backslashreplace")
+        with whole(folder / name) as part:
+            Path(part).write_bytes(data)
+
+
+def _load(*options):
+    """As `load_model`. What libraries in C print is hidden from then on: if
+    they end the process while they are imported, that is all one learns."""
+    import torch  # noqa: F401
+
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 2)
+    os.close(null)
+    return load_model(*options)
 
 
 def load_model(folder, device=None, block=None, trust=False):
@@ -786,8 +925,10 @@ def complain(message):
     """
     from tqdm import tqdm
 
-    line = printable(" ".join(str(message).split()))
-    tqdm.write(f"speechbrain-lact: {line}", file=sys.stderr)
+    # Where standard error cannot be written nobody can be told.
+    with contextlib.suppress(OSError):
+        line = printable(describe(message))
+        tqdm.write(f"speechbrain-lact: {line}", file=sys.stderr)
 
 
 def _brief(error):
@@ -806,14 +947,16 @@ def _count(total, failed, what):
 @contextlib.contextmanager
 def _quiet():
     """Nothing but this package's own warnings on standard error."""
-    sys.stderr.flush()
-    # Libraries in C write to file descriptor 2: nobody reads it.
-    native, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(null, 2)
-    os.close(null)
-    stderr, sys.stderr = (
-        sys.stderr,
-        open(native, "w", 1, errors="backslashreplace"),
+    with contextlib.suppress(OSError):
+        sys.stderr.flush()
+    # Libraries in C write to file descriptor 2: see `_load`.
+    native, stderr = os.dup(2), sys.stderr
+    sys.stderr = open(
+        native,
+        "w",
+        1,
+        encoding=getattr(stderr, "encoding", None),
+        errors="backslashreplace",
     )
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("speechbrain-lact: %(message)s"))
@@ -827,8 +970,50 @@ def _quiet():
     finally:
         logging.getLogger().removeHandler(handler)
         os.dup2(native, 2)
-        sys.stderr.close()
+        with contextlib.suppress(OSError):
+            sys.stderr.close()
         sys.stderr = stderr
+
+
+def _run(args):
+    """Does what the command line asks for; the exit code."""
+    try:
+        os.getcwd()
+    except OSError:
+        complain("the current folder has been deleted: go to another one")
+        return 1
+    try:
+        command = typer.main.get_command(app)
+        with command.make_context("speechbrain-lact", args) as context:
+            command.invoke(context)
+            return 0
+    except typer.Exit as stop:
+        return stop.exit_code
+    except UsageError as error:
+        complain(f"{error.format_message()} (see --help)")
+        return 2
+    except (KeyboardInterrupt, typer.Abort):
+        return INTERRUPTED
+    except BrokenPipeError:
+        return UNREAD
+    except Exception as error:
+        # Libraries may make another error of a signal.
+        if signals.received is None:
+            _report(error)
+        return 1
+
+
+def _report(error):
+    """Says what went wrong, and where if that was not foreseen."""
+    ordinary = isinstance(
+        error, (OSError, ValueError, ImportError, MemoryError)
+    )
+    # torch has no class of its own for a CPU without memory.
+    if ordinary or "memory" in str(error):
+        return complain(error if str(error) else type(error).__name__)
+    complain(f"please report this: {type(error).__name__}: {error}")
+    with contextlib.suppress(OSError):
+        traceback.print_exception(type(error), error, error.__traceback__)
 
 
 def main(args=None):
@@ -839,24 +1024,15 @@ def main(args=None):
     args : list of str, optional
         In place of those of the process.
     """
-    # Names that are not UTF-8 come out as they went in.
-    sys.stdout.reconfigure(errors="surrogateescape")
-    with _quiet():
-        try:
-            args = args or sys.argv[1:] or ["--help"]
-            code = app(args, "speechbrain-lact", standalone_mode=False)
-        except UsageError as error:
-            complain(f"{error.format_message()} (see --help)")
-            code = 2
-        except typer.Abort:
-            code = 130
-        except (OSError, ValueError, RuntimeError, ImportError) as error:
-            complain(error)
-            code = 1
-        except Exception as error:
-            complain(f"please report this: {type(error).__name__}: {error}")
-            code = 1
-    sys.exit(code or 0)
+    args = list(args or sys.argv[1:] or ["--help"])
+    with standard_streams(), signals, _quiet():
+        code = _run(args)
+        error = end_output()
+        if error is not None and code == 0:
+            code = UNREAD if isinstance(error, BrokenPipeError) else 1
+            if code != UNREAD:
+                complain(f"{STDOUT}: {error.strerror}")
+    sys.exit(signals.exit_code(code))
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ Authors
 import argparse
 import json
 import re
-import sys
 import time
 from pathlib import Path
 
@@ -36,6 +35,7 @@ from speechbrain_lact.processing.speaker_states import (
     DEFAULT_EMBEDDER,
     load_embedder,
 )
+from speechbrain_lact.utils.console import check_new_folder, script
 
 LAST = 10.0  # seconds at the end that are measured on their own
 
@@ -129,7 +129,8 @@ def make(generator, options, prompt, style):
 def main(argv):
     """Makes audio and measures it."""
     options = arguments_of(argv)
-    trust = options.trust
+    folder, trust = Path(options.output), options.trust
+    check_new_folder(folder)
     embedder = load_embedder(options.embedder, trust)
     generator = AudioGenerator.from_hparams(options.model, embedder, trust)
     rate = generator.tokenizer.sample_rate
@@ -138,7 +139,6 @@ def main(argv):
         for path in (options.prompt, options.style)
     )
     real = [AudioFile(path, rate).read() for path in options.reference or []]
-    folder = Path(options.output)
     folder.mkdir(parents=True, exist_ok=True)
     began = time.perf_counter()
     wav, first = make(generator, options, prompt, style)
@@ -183,7 +183,4 @@ def main(argv):
 
 
 if __name__ == "__main__":
-    try:
-        main(sys.argv[1:])
-    except (OSError, ValueError) as error:
-        sys.exit(f"generate.py: {' '.join(str(error).split())}")
+    script("generate.py", main)

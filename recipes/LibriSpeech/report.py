@@ -16,6 +16,8 @@ from pathlib import Path
 
 import numpy
 
+from speechbrain_lact.utils.console import script
+
 RESAMPLES = 2000
 
 
@@ -93,7 +95,12 @@ def table(folders):
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-if __name__ == "__main__":
+def main(arguments):
+    """Prints the table that the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folders", nargs="+", help="output folders of train.py")
-    print(table(parser.parse_args().folders))
+    print(table(parser.parse_args(arguments).folders))
+
+
+if __name__ == "__main__":
+    script("report.py", main)

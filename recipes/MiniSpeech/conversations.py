@@ -15,7 +15,6 @@ Authors
 import argparse
 import json
 import random
-import sys
 from dataclasses import asdict
 from pathlib import Path
 
@@ -23,6 +22,7 @@ import numpy as np
 import soundfile
 
 from speechbrain_lact.processing.diarization import Segment, write_rttm
+from speechbrain_lact.utils.console import check_new_file, script
 
 SAMPLE_RATE = 16000
 # Seconds between turns, and seconds that two voices speak at once.
@@ -154,6 +154,7 @@ def main(arguments):
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--chapter", type=int, default=0)
     given = parser.parse_args(arguments)
+    check_new_file(Path(f"{given.out}.jsonl"))
     voices = read_voices(given.data)
     if not 1 <= given.voices <= len(voices):
         raise ValueError(f"{given.data}: has {len(voices)} voices")
@@ -171,7 +172,4 @@ def main(arguments):
 
 
 if __name__ == "__main__":
-    try:
-        main(sys.argv[1:])
-    except (OSError, ValueError) as error:
-        sys.exit(f"conversations.py: {error}")
+    script("conversations.py", main)

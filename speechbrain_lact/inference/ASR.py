@@ -19,6 +19,7 @@ from speechbrain_lact.dataio.audio import LEAST_SECONDS, AudioFile, pad_waves
 from speechbrain_lact.decoders.streaming import collapse
 from speechbrain_lact.inference.export import PipelineState
 from speechbrain_lact.inference.folder import load_interface
+from speechbrain_lact.lobes.features import sample_counts
 from speechbrain_lact.nnet.checks import check_number, check_tensor, check_waves
 from speechbrain_lact.nnet.state import (
     State,
@@ -456,16 +457,14 @@ class LaCTASR(EncoderASR):
 
     def _hear_cut(self, audio, state):
         """Cut where it is quiet, memory carried, for other models."""
-        state, start = state or self.initial_state(), 0.0
+        state, first = state or self.initial_state(), 0
         for piece in cut_quietly(audio.pieces(PIECE), self.sample_rate):
             words, state = self.transcribe_words(
                 piece[None], torch.ones(1), state
             )
-            yield (
-                _shift(words[0], start),
-                start + len(piece) / self.sample_rate,
-            )
-            start += len(piece) / self.sample_rate
+            start, first = first / self.sample_rate, first + len(piece)
+            end = self._milliseconds(first)
+            yield _shift(words[0], start, last=end), end
 
     def transcribe_speakers(
         self, path, bank=None, segments=None, number_of_speakers=None
@@ -516,7 +515,8 @@ class LaCTASR(EncoderASR):
                 part[None], torch.ones(1), states[name]
             )
             if words[0]:
-                yield replace(turn, words=_shift(words[0], start))
+                words = _shift(words[0], start, turn.start, turn.end)
+                yield replace(turn, words=words)
         if bank is not None:
             bank.keep(states, wav, segments)
 
@@ -536,10 +536,13 @@ class LaCTASR(EncoderASR):
             for part in cut_quietly([wav[first:last].cpu()], rate):
                 start = first / rate
                 first += len(part)
-                times = max(start, one.start), min(first / rate, one.end)
-                if len(part) >= LEAST_SECONDS * rate:
-                    times = (round(time, 3) for time in times)
-                    turns.append((Turn(one.speaker, *times, []), start, part))
+                begin = round(max(start, one.start), 3)
+                end = min(round(one.end, 3), self._milliseconds(first))
+                # Not a part that lies before or behind the turn.
+                if len(part) >= LEAST_SECONDS * rate and begin < end:
+                    turns.append(
+                        (Turn(one.speaker, begin, end, []), start, part)
+                    )
         return sorted(turns, key=lambda turn: turn[0].start)
 
     def stream(self, state=None, max_lag=None, clock=time.monotonic):
@@ -638,6 +641,7 @@ class LaCTASR(EncoderASR):
                 final=final,
             )
         counts = pipeline.encoder.lengths
+        ends = self._ends(state, wavs, wav_lens)
         known = self.tokenizer.vocab_size()
         rows = zip(
             log_probs[..., :known].argmax(-1).tolist(),
@@ -646,12 +650,13 @@ class LaCTASR(EncoderASR):
             state.frames.tolist(),
             state.said.frames.tolist(),
             state.said.counts.tolist(),
+            ends,
         )
         heard, waiting, last = [], [], []
-        for tokens, count, before, first, said, number in rows:
+        for tokens, count, before, first, said, number, most in rows:
             spoken, end = collapse(tokens[:count], before, self.blank)
             pairs = said[:number] + [[t, first + i] for t, i in spoken]
-            words, rest = self._words(pairs, final)
+            words, rest = self._words(pairs, final, most)
             text = self.tokenizer.decode_ids([t for t, _ in rest])
             heard.append(Heard(words, text.strip()))
             waiting.append(torch.tensor(rest, dtype=torch.long).view(-1, 2))
@@ -666,8 +671,26 @@ class LaCTASR(EncoderASR):
             torch.zeros_like(counts) if final else state.frames + counts,
         )
 
-    def _words(self, pairs, final):
-        """Complete words of tokens and frames, and what is left of these."""
+    def _ends(self, state, wavs, wav_lens):
+        """Seconds that each row has heard with these samples."""
+        counts = sample_counts(wavs, wav_lens).cpu()
+        before, front = state.pipeline, self.encoder.compute_features
+        # A model that does not stream hears whole recordings.
+        if before.features is not None:
+            frames = state.frames.cpu() + before.encoder.waiting.counts.cpu()
+            frames = frames * self.encoder.cnn.stride
+            frames = frames + before.front.waiting.counts.cpu()
+            hop = front.get_filter_properties().stride
+            counts = counts + frames * hop + before.features.counts.cpu()
+        return [self._milliseconds(count) for count in counts.tolist()]
+
+    def _milliseconds(self, samples):
+        """Seconds of so many samples, rounded down: no time is after them."""
+        return samples * 1000 // self.sample_rate / 1000
+
+    def _words(self, pairs, final, most):
+        """Complete words of tokens and frames, none after so many seconds,
+        and what is left of these."""
         groups = []
         for token, frame in pairs:
             begins = self.tokenizer.id_to_piece(token).startswith(SPACE)
@@ -684,14 +707,9 @@ class LaCTASR(EncoderASR):
                 if self.tokenizer.id_to_piece(token) != SPACE
             ]
             if text:
-                start, end = spoken[0], spoken[-1] + 1
-                words.append(
-                    Word(
-                        text,
-                        round(start * self.frame_seconds, 3),
-                        round(end * self.frame_seconds, 3),
-                    )
-                )
+                times = (spoken[0], spoken[-1] + 1)
+                times = (round(t * self.frame_seconds, 3) for t in times)
+                words.append(Word(text, *(min(t, most) for t in times)))
         return words, rest
 
 
@@ -870,9 +888,14 @@ def cut_quietly(pieces, sample_rate):
         yield kept
 
 
-def _shift(words, seconds):
-    """Words of a piece that begins so late."""
+def _shift(words, seconds, first=0.0, last=float("inf")):
+    """Words of a piece that begins so late, none before or after a time."""
+
+    def place(time):
+        """In milliseconds, as all times."""
+        return min(max(round(time + seconds, 3), first), last)
+
     return [
-        replace(word, start=word.start + seconds, end=word.end + seconds)
+        replace(word, start=place(word.start), end=place(word.end))
         for word in words
     ]

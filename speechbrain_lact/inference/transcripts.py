@@ -6,14 +6,33 @@ Authors
 
 import html
 import json
+import math
 import os
+import re
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from speechbrain_lact.utils.console import (
+    Lines,
+    check_new_file,
+    lock,
+    refuse_existing,
+    say,
+    whole,
+)
+
+# How the name stands in a line.
+NAMES = {".jsonl": r'\{"file": ("(?:[^"\\]|\\.)*"), ', ".txt": r"([^\t]*)\t"}
+# What the file beside an output begins with.
+MADE_BY = "speechbrain-lact transcribe"
+
 # Subtitles: characters of a line, seconds of a line at most and at least,
 # seconds of silence that end one.
 LINE, LONGEST, LEAST, PAUSE = 42, 5.0, 1.0, 0.7
+# What would end a line or a column, or change a terminal.
+CONTROLS = [*range(32), *range(127, 160), 0x2028, 0x2029]
+ESCAPES = {code: repr(chr(code))[1:-1] for code in CONTROLS}
 
 
 @dataclass
@@ -38,7 +57,10 @@ class Recording:
 
 class Output:
     """Where transcripts go: a file that grows line by line, or is written
-    whole (subtitles), or standard output.
+    whole (subtitles, the text of one recording), or standard output.
+
+    Beside a file, as `FILE.run.json`, is kept what it was made with. A run
+    goes on with a file only if that says the same, and keeps others away.
 
     Arguments
     ---------
@@ -51,71 +73,210 @@ class Output:
     resume : bool
         Whether to go on with a file that is there. What it holds is kept, but
         for a last line that is not whole.
+    settings : dict, optional
+        What the words depend on, by name: numbers and texts. `model` is what
+        tells it from others.
 
     Raises
     ------
     ValueError
-        If the file cannot be written: it exists, or is not of this class.
+        At the beginning of the `with` statement, if the file cannot be
+        written: it exists, was not made by this class or with other settings,
+        or another run is writing it.
     """
 
-    def __init__(self, path, recordings, named, resume):
-        self.path, self.named, self.file = path, named, None
+    def __init__(self, path, recordings, named, resume, settings=None):
+        self.path, self.named, self.resume = path, named, resume
+        self.recordings, self.todo = recordings, recordings
+        """All of them, and those that are not in the file."""
         self.kind = ".txt" if path is None else path.suffix.lower()
-        self.done = set()
-        """Keys of the recordings that are in the file."""
-        if self.whole and len(recordings) > 1:
+        self.folder, self.lines, self.lock = os.getcwd(), None, None
+        self.settings = dict(settings or {})
+        if self.kind in (".srt", ".vtt") and len(recordings) > 1:
             raise ValueError(
                 f"{path}: subtitles are of one recording and there are "
                 f"{len(recordings)}: name a .jsonl file"
             )
-        if path is None:
-            return
-        if not path.parent.is_dir():
-            raise ValueError(f"{path.parent}: no such folder")
-        if not resume:
-            refuse_existing(path, "go on with it by --resume, or name another")
-        elif path.exists():
-            self.done = {None} if self.whole else self._lines()
-            # A file without names is of the one recording.
-            if None in self.done:
-                self.done = {key(recordings[0].name)}
+        if self.whole:
+            place = _place(recordings[0].name, self.folder)
+            self.settings["recording"] = os.path.realpath(place)
 
     @property
     def whole(self):
         """Whether the file is written at once."""
-        return self.kind in (".srt", ".vtt")
+        if self.path is None or self.kind == ".jsonl":
+            return False
+        return self.kind != ".txt" or not self.named
 
-    def _lines(self):
-        """Keys of the lines that are whole; another last line is cut off."""
-        done, end = set(), 0
+    @property
+    def beside(self):
+        """The file that says what this one was made with."""
+        return Path(f"{self.path}.run.json")
+
+    def __enter__(self):
+        if self.path is not None:
+            check_new_file(self.path)
+            try:
+                self._open()
+            except BaseException:
+                self.__exit__(*sys.exc_info())
+                raise
+        return self
+
+    def __exit__(self, *error):
+        if self.lines is not None:
+            self.lines.__exit__(*error)
+        if self.lock is not None:
+            if not os.path.lexists(self.path):
+                self.beside.unlink()
+            self.lock.close()
+
+    def _open(self):
+        """All that is done before there is anything to write."""
+        exists = os.path.lexists(self.path)
+        if exists and not self.resume:
+            if self.beside.is_file():
+                with open(self.beside, "rb") as file:
+                    lock(file.fileno(), self.path)
+            refuse_existing(
+                self.path, "go on with it by --resume, or name another"
+            )
+        if exists and not self.beside.is_file():
+            raise ValueError(
+                f"{self.path}: was not written by this command: there is no "
+                f"{self.beside.name} beside it: name another file"
+            )
+        self._hold()
+        written = self._settings()
+        if exists:
+            self._compare(written)
+            self._go_on()
+        else:
+            self._begin()
+        if not self.whole:
+            errors = "surrogateescape"
+            # What is not UTF-8 in a name becomes a JSON escape.
+            if self.kind == ".jsonl":
+                errors = "backslashreplace"
+            self.lines = Lines(self.path, not exists, errors)
+
+    def _hold(self):
+        """Keeps other runs away, by a lock that ends with the process."""
+        while self.lock is None:
+            file = open(self.beside, "ab+", buffering=0)
+            try:
+                lock(file.fileno(), self.path)
+                # Another run may have removed it just now.
+                if os.path.exists(self.beside) and os.path.samestat(
+                    os.fstat(file.fileno()), os.stat(self.beside)
+                ):
+                    self.lock = file
+            finally:
+                if self.lock is None:
+                    file.close()
+
+    def _settings(self):
+        """What stands beside the file; nothing if that is empty."""
+        self.lock.seek(0)
+        text = self.lock.read()
+        try:
+            written = json.loads(text) if text else {}
+            if not text or written["made by"] == MADE_BY:
+                return written
+        except (ValueError, KeyError, TypeError):
+            pass
+        # Not ours: nor is it to be removed.
+        name = self.beside.name
+        self.lock.close()
+        self.lock = None
+        raise ValueError(
+            f"{self.path}: {name} beside it was not written by this command: "
+            "name another file"
+        )
+
+    def _compare(self, written):
+        """Refuses to mix the words of two models."""
+        for name, value in self.settings.items():
+            old = written.get(name)
+            if old != value:
+                old, value = (
+                    "the default" if v is None else v for v in (old, value)
+                )
+                raise ValueError(
+                    f"{self.path}: was made with {name} {old}, not {value}: "
+                    "go on with that, or name another file"
+                )
+        self.folder = written.get("folder", self.folder)
+
+    def _begin(self):
+        """Says beside a new file what it is made with."""
+        said = {"made by": MADE_BY, "folder": self.folder, **self.settings}
+        text = json.dumps(said, indent=1) + "\n"
+        try:
+            self.lock.truncate(0)
+            self.lock.write(text.encode())
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, self.beside) from error
+
+    def _go_on(self):
+        """Finds what is to be done."""
+        if self.whole:
+            self.todo = []
+            return
+        there = {_place(name, self.folder) for name in self._names()}
+        here = [_place(r.name, os.getcwd()) for r in self.recordings]
+        # One that is called otherwise now.
+        others = {os.path.realpath(place) for place in there - set(here)}
+        self.todo = [
+            recording
+            for place, recording in zip(here, self.recordings)
+            if place not in there and os.path.realpath(place) not in others
+        ]
+
+    def _names(self):
+        """What the lines begin with; another last line is cut off."""
+        names, end = [], 0
         with open(self.path, "rb+") as file:
             for number, line in enumerate(file, 1):
-                text = line.decode("utf-8", "surrogateescape")
-                if not text.endswith("\n"):
-                    self._check(text, number)
+                if not line.endswith(b"\n"):
+                    if not self._begins(line):
+                        self._refuse(number)
+                    file.truncate(end)
                     break
-                done.add(self._read(text, number))
+                names.append(self._read(line, number))
                 end += len(line)
-            file.truncate(end)
-        return done
+        return names
 
     def _read(self, line, number):
-        """Key of a line; None if it has no name."""
+        """Name in a line."""
+        text = line.decode("utf-8", "surrogateescape")
         try:
             if self.kind == ".jsonl":
-                return key(json.loads(line)["file"])
-            if not self.named:
-                return None
-            name, _ = line.split("\t")
-            return key(name)
+                return str(json.loads(text)["file"])
+            name, _ = text.split("\t")
+            return name
         except (ValueError, KeyError, TypeError):
             self._refuse(number)
 
-    def _check(self, start, number):
-        """Refuses what cannot be the beginning of a line."""
-        begin = '{"file": "'
-        if self.kind == ".jsonl" and start[: len(begin)] != begin[: len(start)]:
-            self._refuse(number)
+    def _begins(self, part):
+        """Whether these bytes are the beginning of a line of ours."""
+        text = part.decode("utf-8", "surrogateescape")
+        name = re.match(NAMES[self.kind], text)
+        if name is None:
+            starts = map(self._start, self.recordings)
+            return any(start.startswith(part) for start in starts)
+        name = json.loads(name[1]) if self.kind == ".jsonl" else name[1]
+        place = os.path.realpath(_place(name, self.folder))
+        here = (_place(r.name, os.getcwd()) for r in self.recordings)
+        return any(os.path.realpath(other) == place for other in here)
+
+    def _start(self, recording):
+        """Bytes that the line of a recording begins with."""
+        if self.kind == ".jsonl":
+            name = json.dumps(self._name(recording), ensure_ascii=False)
+            return f'{{"file": {name}, '.encode("utf-8", "backslashreplace")
+        name = printable(self._name(recording))
+        return f"{name}\t".encode("utf-8", "surrogateescape")
 
     def _refuse(self, number):
         """The file is not ours."""
@@ -124,18 +285,13 @@ class Output:
             "name another file"
         )
 
-    def __enter__(self):
-        if self.path is not None and not self.whole:
-            errors = "surrogateescape"
-            # What is not UTF-8 in a name becomes a JSON escape.
-            if self.kind == ".jsonl":
-                errors = "backslashreplace"
-            self.file = open(self.path, "a", encoding="utf-8", errors=errors)
-        return self
-
-    def __exit__(self, *_):
-        if self.file is not None:
-            self.file.close()
+    def _name(self, recording):
+        """What a recording is called: the lines of a file that was begun in
+        another folder are read from there."""
+        name = recording.name
+        if name == "-" or os.path.isabs(name) or os.getcwd() == self.folder:
+            return name
+        return os.path.relpath(name, self.folder)
 
     def write(self, recording):
         """Adds a transcript, at once.
@@ -145,28 +301,29 @@ class Output:
         recording : Recording
             With its words.
         """
-        from tqdm import tqdm
-
-        if self.whole:
-            text = subtitles(recording.words, self.kind)
-            part = Path(f"{self.path}.part")
-            part.write_text(text, encoding="utf-8")
-            os.replace(part, self.path)
-            return
         line = recording.heard
         if self.kind == ".jsonl":
-            row = {"file": recording.name, "text": recording.heard}
+            row = {"file": self._name(recording), "text": recording.heard}
             row["words"] = [asdict(word) for word in recording.words]
             row["seconds"] = round(recording.seconds, 3)
             line = json.dumps(row, ensure_ascii=False)
+        elif self.kind != ".txt":
+            seconds = math.floor(1000 * recording.seconds + 1e-6) / 1000
+            line = subtitles(recording.words, self.kind, seconds)
         elif self.named:
-            line = f"{printable(recording.name)}\t{line}"
-        file = self.file or sys.stdout
-        tqdm.write(line, file=file)
-        file.flush()
+            line = f"{printable(self._name(recording))}\t{line}"
+        if self.lines is not None:
+            self.lines.write(line)
+        elif self.path is None:
+            say(line)
+        else:
+            refuse_existing(self.path)
+            end = "\n" if self.kind == ".txt" else ""
+            with whole(self.path) as part:
+                Path(part).write_text(line + end, encoding="utf-8")
 
 
-def subtitles(words, kind):
+def subtitles(words, kind, seconds=float("inf")):
     """Words as subtitles.
 
     Arguments
@@ -175,6 +332,8 @@ def subtitles(words, kind):
         Of one recording.
     kind : str
         .srt or .vtt
+    seconds : float
+        Length of the recording: no line is shown longer.
 
     Returns
     -------
@@ -207,6 +366,8 @@ def subtitles(words, kind):
         end = max(line[-1].end, start + LEAST)
         if number < len(lines):
             end = min(end, lines[number][0].start)
+        # Never less than the words, which end with the recording.
+        end = max(min(end, seconds), line[-1].end)
         text = " ".join(word.text for word in line)
         times = f"{_stamp(start)} --> {_stamp(end)}"
         if kind == ".vtt":
@@ -223,20 +384,6 @@ def _stamp(seconds):
     return f"{hours:02}:{minutes:02}:{seconds:02},{milliseconds:03}"
 
 
-def refuse_existing(path, advice="name another one"):
-    """Raises if there is a file of that name.
-
-    Arguments
-    ---------
-    path : Path
-        The name.
-    advice : str
-        What to do.
-    """
-    if path.exists():
-        raise ValueError(f"{path}: exists: {advice}")
-
-
 def printable(name):
     """A path without what would end a line or a column.
 
@@ -248,20 +395,40 @@ def printable(name):
     Returns
     -------
     str
+
+    Example
+    -------
+    >>> print(printable("two\nlines"))
+    two\\nlines
     """
-    return str(name).translate({9: "\\t", 10: "\\n", 13: "\\r"})
+    return str(name).translate(ESCAPES)
 
 
-def key(name):
-    """What tells recordings apart.
+def clock(seconds):
+    """A time as hours, minutes, seconds and tenths.
 
     Arguments
     ---------
-    name : str
-        A path.
+    seconds : float
+        Since the start.
 
     Returns
     -------
     str
+
+    Example
+    -------
+    >>> clock(59.94), clock(59.98), clock(3599.96)
+    ('0:00:59.9', '0:01:00.0', '1:00:00.0')
     """
-    return os.path.abspath(printable(name))
+    rest, tenths = divmod(round(seconds * 10), 10)
+    rest, seconds = divmod(rest, 60)
+    hours, minutes = divmod(rest, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}.{tenths}"
+
+
+def _place(name, folder):
+    """Where a recording is: a path that is read in a folder."""
+    if name == "-":
+        return name
+    return os.path.abspath(os.path.join(folder, printable(name)))

@@ -302,7 +302,8 @@ def test_a_model_that_looks_ahead(asr, recording, tmp_path):
     for piece in pieces:
         words, state = blind.transcribe_words(piece[None], torch.ones(1), state)
         for word in words[0]:
-            wanted.append((word.text, start + word.start, start + word.end))
+            times = (round(start + t, 3) for t in (word.start, word.end))
+            wanted.append((word.text, *times))
         start += len(piece) / RATE
     found = [(w.text, w.start, w.end) for w in blind.transcribe_long(path)]
     assert found == wanted

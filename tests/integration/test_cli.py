@@ -272,7 +272,9 @@ def test_long_recording_and_subtitles(speech, call, tmp_path, monkeypatch):
     assert {path.name for path in tmp_path.iterdir()} == {
         "long.wav",
         "x.srt",
+        "x.srt.run.json",
         "x.vtt",
+        "x.vtt.run.json",
     }
 
 
