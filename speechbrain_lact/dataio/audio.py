@@ -94,13 +94,17 @@ class AudioFile:
         # Times in manifests are rounded.
         if unit == "s" and abs(self.stop - total) <= SLACK * self.rate:
             self.stop = total
-        if not 0 <= self.start < max(self.stop, 1) or self.stop > total:
+        if not total:
+            raise ValueError(f"{self.name}: no samples")
+        if not 0 <= self.start < self.stop <= total:
+            end = "on" if stop is None else f"to {self.stop / self.rate:g} s"
             raise ValueError(
-                f"{self.name}: no part from {self.start / self.rate:g} to "
-                f"{self.stop / self.rate:g} s: it is {total / self.rate:g} s "
-                "long"
+                f"{self.name}: no part from {self.start / self.rate:g} s "
+                f"{end}: it is {total / self.rate:g} s long"
             )
         self.frames = self.stop - self.start
+        if self.stop > total - self._source.missing:
+            raise self._cut(total - self._source.missing, total)
         if self.seconds < LEAST_SECONDS:
             raise ValueError(
                 f"{self.name}: {self.frames} samples at {self.rate} Hz; at "
@@ -162,10 +166,14 @@ class AudioFile:
         except OSError as error:
             why = f" ({error.strerror or error})"
         if done < self.frames:
-            raise ValueError(
-                f"{self.name}: damaged or cut short: ends after {done} of "
-                f"{self.frames} samples{why}: copy it again"
-            )
+            raise self._cut(done, self.frames, why)
+
+    def _cut(self, done, wanted, why=""):
+        """The error for a file that ends too soon."""
+        return ValueError(
+            f"{self.name}: damaged or cut short: ends after {done} of {wanted} "
+            f"samples{why}: copy it again"
+        )
 
     def read(self):
         """All samples [S]."""

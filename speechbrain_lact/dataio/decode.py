@@ -9,7 +9,9 @@ Authors
 
 import functools
 import io
+import math
 import os
+import re
 import stat
 import struct
 
@@ -106,7 +108,7 @@ def walk_chunks(take, skip):
         name = name[:4]
         if kind == b"riff":
             size -= 24
-        if name in (b"data", b"SSND"):
+        if name in (b"data", b"SSND", b"BODY"):
             break
         if not 0 <= size < 1 << 62:
             raise ValueError("the header is damaged")
@@ -148,10 +150,23 @@ def _promised(path):
                 known = 0 < size < UNKNOWN
                 return {}, offset, total - offset, size if known else None
             file.seek(0)
+            if head.startswith(b"NIST_1A"):
+                return {}, *_sphere(take(1024), total)
             chunks, size = walk_chunks(take, skip)
             return chunks, file.tell(), total - file.tell(), size
         except ValueError:
             return {}, 0, total, None
+
+
+def _sphere(head, total):
+    """Where samples of a NIST Sphere file begin, how many bytes of them there
+    are and should be."""
+    sizes = [
+        re.search(rb"^%b -i (\d+)" % key, head, re.MULTILINE)
+        for key in (b"sample_count", b"channel_count", b"sample_n_bytes")
+    ]
+    size = math.prod(int(found[1]) for found in sizes) if all(sizes) else None
+    return len(head), total - len(head), size
 
 
 def open_audio(path, name=None):
@@ -167,9 +182,9 @@ def open_audio(path, name=None):
     Returns
     -------
     Sndfile or Av
-        With `rate`, `channels`, `frames` (what there is or, if that is more,
-        what the header promises), `blocks`, and `note`: what a user has to
-        know of the file.
+        With `rate`, `channels`, `frames` (all that the header promises, or
+        more, if there is more), `missing` (how many of them are not there, as
+        far as is known), `blocks`, and `note`: what a user has to know.
 
     Raises
     ------
@@ -204,7 +219,7 @@ def open_audio(path, name=None):
     if size is not None and there > 0:
         missing = found.frames * (size - there) // there
         if missing > TOLERANCE * found.rate:
-            found.frames += missing
+            found.frames, found.missing = found.frames + missing, missing
     return found
 
 
@@ -221,7 +236,9 @@ def check_file(path, name):
     try:
         mode = os.stat(path).st_mode
     except FileNotFoundError:
-        what = "a link to nothing" if os.path.islink(path) else "no such file"
+        what = (
+            "is a link to nothing" if os.path.islink(path) else "no such file"
+        )
         raise ValueError(f"{name}: {what}") from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
@@ -315,7 +332,7 @@ class Sndfile:
         What soundfile has to know of samples without a header.
     """
 
-    note = ""
+    note, missing = "", 0
 
     def __init__(self, path, offset=0, options=None):
         self.path, self.offset, self.options = path, offset, options
@@ -385,8 +402,8 @@ class Av:
         self.path = os.path.abspath(path)
         found = os.stat(path)
         scan = _scan(self.path, found.st_size, found.st_mtime_ns)
-        self.rate, self.channels, self.frames = scan[:3]
-        self.began, self.note = scan[3:]
+        self.rate, self.channels, self.frames, self.missing = scan[:4]
+        self.began, self.note = scan[4:]
 
     def blocks(self, start=0, stop=None):
         """As those of `Sndfile`."""
@@ -453,13 +470,13 @@ def _samples(frame):
 
 @functools.lru_cache(maxsize=10000)
 def _scan(path, size, changed):
-    """Rate, channels and frames of a file that is decoded once for this, the
-    time of its first frame (None if times are not exact, so that no place can
-    be found by its time), and what a user has to know of it."""
+    """Rate, channels, frames and missing frames of a file that is decoded once
+    for this, the time of its first frame (None if times are not exact, so that
+    no place can be found by its time), and what a user has to know of it."""
     import av
 
     rate = channels = began = None
-    frames = bad = 0
+    frames = missing = bad = 0
     exact = True
     for frame in _decode(path):
         if frame is None:
@@ -484,10 +501,11 @@ def _scan(path, size, changed):
         if kind in EXACT or (kind == "mp3" and _has_length(path)):
             promised = round((stream.duration or 0) * stream.time_base * rate)
             if promised - frames > FRAME * rate:
-                frames = promised
+                missing = promised - frames
         elif kind == "ogg":
             note = note or "its end is missing: taken as far as it goes"
-    return rate, channels, frames, began if exact else None, note
+    began = began if exact else None
+    return rate, channels, frames + missing, missing, began, note
 
 
 def _has_length(path):
