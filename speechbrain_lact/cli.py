@@ -5,7 +5,6 @@ Authors
 """
 
 import contextlib
-import csv
 import functools
 import json
 import logging
