@@ -5,7 +5,6 @@ Authors
 """
 
 import contextlib
-import csv
 import functools
 import hashlib
 import io
@@ -60,6 +59,10 @@ ENCODER = "speechbrain_lact.inference.export.Encoder"
 SHORT = 60.0
 # Files whose lengths are compared at a time, in batches.
 WINDOW = 16
+# Files of a folder that are named if they are no recordings.
+SHOWN = 5
+# What `evaluate` reads beside folders.
+MANIFESTS = (".jsonl", ".json", ".tsv", ".csv")
 # What `transcribe` writes.
 KINDS = (".jsonl", ".txt", ".srt", ".vtt")
 # What `evaluate` writes: numbers and alignments.
@@ -227,11 +230,11 @@ def transcribe(
     failed = 0
     with contextlib.ExitStack() as stack:
         todo = stack.enter_context(output).todo
-        if todo and source == "-":
-            incoming = standard_input()
+        if todo and is_pipe(source):
+            incoming = standard_input(source=source)
         if todo:
             asr = _load(model, device, block, trust)
-        if todo and source == "-":
+        if todo and is_pipe(source):
             todo[0].path = _keep(incoming, stack, asr.sample_rate)
         for recording in recognise(asr, todo, batch_size) if todo else ():
             if recording.error:
@@ -272,8 +275,9 @@ def _keep(incoming, stack, sample_rate):
 
 
 def _named(error, path, source):
-    """A message that names standard input, not what it is kept in."""
-    return str(error).replace(path, STDIN) if source == "-" else error
+    """A message that names a pipe, not what it is kept in."""
+    name = STDIN if source == "-" else source
+    return str(error).replace(path, name) if is_pipe(source) else error
 
 
 def _transcribe_speakers(source, model, out, bank, rttm, number, find):
@@ -294,7 +298,7 @@ def _transcribe_speakers(source, model, out, bank, rttm, number, find):
         path, tell = source, say
         if out is not None:
             tell = stack.enter_context(Lines(out)).write
-        incoming = standard_input() if source == "-" else None
+        incoming = standard_input(source=source) if is_pipe(source) else None
         asr = _load(*model)
         if incoming:
             path = _keep(incoming, stack, asr.sample_rate)
@@ -548,7 +552,7 @@ def evaluate(
     changed. Recordings that cannot be read are named and left out; the exit
     code is then 1.
     """
-    recordings = read_data(manifest)
+    recordings, skipped = read_data(manifest)
     if not any(recording.text for recording in recordings):
         raise ValueError(f"{manifest}: no words to compare with")
     if out is None:
@@ -562,22 +566,26 @@ def evaluate(
         if out is not None:
             stack.enter_context(hold_folder(out))
             _refuse_results(out)
-        wer, results = _score(asr, recordings, batch_size)
+        bad = {place: f"{kind}: {why}" for kind, place, why in skipped.added}
+        wer, results = _score(asr, recordings, batch_size, bad)
         if not results["utterances"]:
             raise ValueError(f"{manifest}: no recording with words can be read")
         for name, value in results.items():
             say(f"{name:16} {len(value) if name == 'bad_files' else value}")
         if out is not None:
             _write_results(out, wer, results)
-    _count(len(recordings), len(results["bad_files"]), "scored")
+    total = len(recordings) + len(skipped.added)
+    _count(total, len(results["bad_files"]), "scored")
 
 
-def _score(asr, recordings, batch_size):
-    """Errors word by word, and what there is to say of them."""
+def _score(asr, recordings, batch_size, bad):
+    """Errors word by word, and what there is to say of them; `bad` takes in
+    what cannot be scored."""
     from speechbrain.utils.metric_stats import ErrorRateStats
+    from speechbrain_lact.dataio.manifests import normalise_text
 
     wer, cer = ErrorRateStats(), ErrorRateStats(split_tokens=True)
-    bad, seconds, began = {}, 0.0, time.perf_counter()
+    seconds, began = 0.0, time.perf_counter()
     for recording in recognise(asr, recordings, batch_size):
         if recording.error:
             bad[recording.name] = recording.error
@@ -587,7 +595,7 @@ def _score(asr, recordings, batch_size):
         for metric in (wer, cer):
             metric.append(
                 [recording.name],
-                [recording.heard.upper().split()],
+                [normalise_text(recording.heard).split()],
                 [recording.text.split()],
             )
     took = time.perf_counter() - began
@@ -701,13 +709,31 @@ def load_model(folder, device=None, block=None, trust=False):
     return asr
 
 
-def standard_input(rate=None):
+def is_pipe(source):
+    """Whether a recording can be read once only, as it comes.
+
+    Arguments
+    ---------
+    source : str
+        As `transcribe` takes it.
+
+    Returns
+    -------
+    bool
+        True for - and for the paths of pipes, such as those of bash's <(...).
+    """
+    return source == "-" or Path(source).is_fifo()
+
+
+def standard_input(rate=None, source="-"):
     """Audio that is piped in.
 
     Arguments
     ---------
     rate : int, optional
         Of raw audio in Hz; that of the model if it is not given.
+    source : str
+        -, or the path of a pipe.
 
     Returns
     -------
@@ -716,13 +742,15 @@ def standard_input(rate=None):
     """
     from speechbrain_lact.dataio.pipe import Incoming
 
+    if source != "-":
+        return Incoming(os.open(source, os.O_RDONLY), rate, source)
     if sys.stdin is None or sys.stdin.isatty():
         raise UsageError("standard input is a terminal: pipe audio into it")
     return Incoming(sys.stdin.fileno(), rate)
 
 
 def list_recordings(source):
-    """What `transcribe` has to do.
+    """What `transcribe` has to do. What is left out of a folder is said.
 
     Arguments
     ---------
@@ -733,32 +761,43 @@ def list_recordings(source):
     -------
     list of Recording
     """
-    if source == "-":
-        return [Recording("-", "-")]
-    if not os.path.exists(source):
+    if is_pipe(source):
+        return [Recording(source, source)]
+    if not os.path.lexists(source):
         raise ValueError(f"{source}: no such file or folder")
     if not os.path.isdir(source):
         return [Recording(source, source)]
-    import soundfile
+    from speechbrain_lact.dataio.manifests import (
+        AUDIO_ENDINGS,
+        TEXT_ENDINGS,
+        walk,
+    )
 
-    known = {f".{name.lower()}" for name in soundfile.available_formats()}
-    known |= {".aif", ".aifc", ".oga", ".opus", ".snd", ".sph"}
-
-    def fail(error):
-        """A folder that cannot be read must not pass for an empty one."""
-        raise error
-
-    paths = [
-        os.path.join(folder, name)
-        for folder, _, names in os.walk(source, onerror=fail)
-        for name in names
-        # Raw audio does not say what it is.
-        if Path(name).suffix.lower() in known - {".raw"}
-        and not name.startswith(".")
-    ]
+    paths, left = [], []
+    for folder, names in walk(source):
+        for name in names:
+            path, kind = os.path.join(folder, name), Path(name).suffix.lower()
+            if kind in AUDIO_ENDINGS or _is_audio(path):
+                paths.append(path)
+            elif kind not in TEXT_ENDINGS:
+                left.append(os.path.relpath(path, source))
+    if left:
+        names = ", ".join(left[:SHOWN]) + ", ..." * (len(left) > SHOWN)
+        complain(f"{source}: no recordings, left out: {len(left)} ({names})")
     if not paths:
         raise ValueError(f"{source}: no recordings in this folder")
     return [Recording(path, path) for path in sorted(paths)]
+
+
+def _is_audio(path):
+    """Whether a file of another ending holds audio."""
+    from speechbrain_lact.dataio.decode import open_audio
+
+    try:
+        open_audio(path)
+    except ValueError:
+        return False
+    return True
 
 
 def recognise(asr, recordings, batch_size):
@@ -792,11 +831,17 @@ def recognise(asr, recordings, batch_size):
 def _recognise(asr, recordings, batch_size):
     """The same for so many that their headers are read at once."""
     from speechbrain_lact.dataio.audio import AudioFile
+    from speechbrain_lact.dataio.pipe import STDIN
 
     short, long = [], []
     for recording in recordings:
         try:
-            audio = AudioFile(recording.path, asr.sample_rate)
+            audio = AudioFile(
+                recording.path,
+                asr.sample_rate,
+                *recording.span,
+                name=STDIN if recording.name == "-" else recording.name,
+            )
         except ValueError as error:
             recording.error = str(error)
             yield recording
@@ -806,11 +851,11 @@ def _recognise(asr, recordings, batch_size):
     short.sort(key=lambda pair: pair[1].seconds)
     for batch in _groups(short, batch_size):
         yield from _recognise_batch(asr, batch)
-    for recording, _ in long:
+    for recording, audio in long:
         progress = sys.stderr.isatty()
         try:
             recording.words = list(
-                asr.transcribe_long(recording.path, progress=progress)
+                asr.transcribe_long(audio, progress=progress)
             )
         except ValueError as error:
             recording.error = str(error)
@@ -842,77 +887,48 @@ def _groups(items, size):
         yield items[start : start + size]
 
 
-def read_data(path):
+def read_data(path, report=None):
     """Recordings and their words.
 
     Arguments
     ---------
     path : Path
         As `evaluate` takes it.
+    report : callable, optional
+        Takes a line about each recording that is left out; `complain` if
+        there is none.
 
     Returns
     -------
-    list of Recording
-        Text in upper case.
+    recordings : list of Recording
+        With normalised text.
+    skipped : Skipped
+        What was left out.
     """
+    from speechbrain_lact.dataio.manifests import Skipped, read_manifest
+
+    path = Path(path).expanduser()
     if not path.exists():
         raise ValueError(f"{path}: no such file or folder")
-    readers = {
-        ".jsonl": _read_manifest,
-        ".json": _read_manifest,
-        ".tsv": _read_common_voice,
-        ".csv": _read_csv,
-    }
-    kind = path.suffix.lower()
-    if not path.is_dir() and kind not in readers:
+    if not path.is_dir() and path.suffix.lower() not in MANIFESTS:
         raise ValueError(f"{path}: neither a folder nor .jsonl, .tsv or .csv")
-    read = _read_librispeech if path.is_dir() else readers[kind]
-    try:
-        rows = [
-            Recording(name, str(path.parent / wav), text.upper())
-            for name, wav, text in read(path)
-        ]
-    except KeyError as error:
-        raise ValueError(f"{path}: {error} is missing") from error
-    except (ValueError, TypeError, AttributeError, csv.Error) as error:
-        raise ValueError(f"{path}: cannot be read: {error}") from error
-    if not rows:
-        raise ValueError(f"{path}: no recordings with words in it")
-    return rows
-
-
-def _read_manifest(path):
-    """A JSON object a line: audio_filepath and text."""
-    with open(path, encoding="utf-8") as file:
-        for line in filter(str.strip, file):
-            row = json.loads(line)
-            yield row["audio_filepath"], row["audio_filepath"], row["text"]
-
-
-def _read_common_voice(path):
-    """Tab-separated: path and sentence; recordings in the folder clips."""
-    with open(path, encoding="utf-8", newline="") as file:
-        reader = csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
-        for row in reader:
-            yield row["path"], Path("clips", row["path"]), row["sentence"]
-
-
-def _read_csv(path):
-    """SpeechBrain's CSV."""
-    from speechbrain.dataio.dataio import load_data_csv
-
-    folder = {"data_root": path.parent.absolute()}
-    for name, row in load_data_csv(path, folder).items():
-        yield name, row["wav"], row["wrd"]
-
-
-def _read_librispeech(path):
-    """Transcripts *.trans.txt beside FLAC files."""
-    for file in sorted(path.rglob("*.trans.txt")):
-        for line in file.read_text(encoding="utf-8").splitlines():
-            name, _, text = line.strip().partition(" ")
-            if name:
-                yield name, file.absolute().parent / f"{name}.flac", text
+    skipped, lines = Skipped(lambda line: lines.append(line)), []
+    found = read_manifest(path, skipped, wordless=True)
+    if not found:
+        first = f": {len(lines)} left out: {lines[0]}" if lines else ""
+        raise ValueError(f"{path}: no recordings with words in it{first}")
+    for line in lines:
+        (report or complain)(line)
+    rows, names = [], set()
+    for one in found:
+        name = one.label
+        # Several parts of a file, or an ID that is there twice.
+        if name in names:
+            name = f"{name} ({one.where.rpartition(':')[2]})"
+        names.add(name)
+        span = one.start, one.stop, one.unit
+        rows.append(Recording(name, one.wav, one.wrd, span=span))
+    return rows, skipped
 
 
 def complain(message):

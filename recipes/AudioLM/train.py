@@ -33,7 +33,7 @@ from speechbrain.dataio.dataio import load_data_csv
 from speechbrain.dataio.dataset import DynamicItemDataset
 from speechbrain.utils.distributed import if_main_process, run_on_main
 from speechbrain.utils.logger import get_logger
-from speechbrain_lact.dataio.audio import read_audio
+from speechbrain_lact.dataio.audio import read_row
 from speechbrain_lact.inference.ASR import fingerprint
 from speechbrain_lact.inference.AudioLM import (
     DEFAULT_TOKENIZER,
@@ -233,7 +233,7 @@ def encode_corpus(csv, tokenizer, embedder, rate, cache):
     rows, kept, bad = load_data_csv(csv), {}, 0
     with torch.inference_mode():
         for key, row in tqdm(sorted(rows.items()), desc=f"tokens {cache.stem}"):
-            wav = read_audio(row["wav"], rate)
+            wav = read_row(row, rate)
             if wav is None:
                 bad += 1
                 continue

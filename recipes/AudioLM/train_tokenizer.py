@@ -25,7 +25,7 @@ from speechbrain.dataio.dataio import load_data_csv
 from speechbrain.dataio.dataset import DynamicItemDataset
 from speechbrain.utils.distributed import if_main_process, run_on_main
 from speechbrain.utils.logger import get_logger
-from speechbrain_lact.dataio.audio import read_audio
+from speechbrain_lact.dataio.audio import read_audio, read_row
 from speechbrain_lact.dataio.batch import Batch, SkipBadFiles
 from speechbrain_lact.evaluation.coherence import quality
 from speechbrain_lact.inference.AudioLM import write_audio_model
@@ -108,13 +108,17 @@ def make_dataset(csv, hparams, fixed=False):
     DynamicItemDataset
     """
     data = DynamicItemDataset.from_csv(csv)
+    for row in data.data.values():
+        # Where none is a part of a file.
+        row.setdefault("start", "")
+        row.setdefault("stop", "")
     rate = hparams["sample_rate"]
     size = round(rate * hparams["sentence_len"])
 
-    @sb.utils.data_pipeline.takes("id", "wav")
+    @sb.utils.data_pipeline.takes("id", "wav", "start", "stop")
     @sb.utils.data_pipeline.provides("sig")
-    def audio(key, wav):
-        samples = read_audio(wav, rate)
+    def audio(key, *place):
+        samples = read_audio(place[0], rate, *place[1:])
         if samples is None or len(samples) <= size:
             return samples
         epoch = 0 if fixed else hparams["epoch_counter"].current
@@ -135,7 +139,7 @@ def learn_codebooks(hparams, csv):
     random.Random(hparams["seed"]).shuffle(keys)
     frames, count = [], 0
     for key in keys:
-        wav = read_audio(rows[key]["wav"], hparams["sample_rate"])
+        wav = read_row(rows[key], hparams["sample_rate"])
         if wav is not None:
             frames.append(tokenizer.features(wav[None])[0][0])
             count += len(frames[-1])
@@ -183,7 +187,7 @@ def test(name, csv, hparams):
     rows, scores = load_data_csv(csv), {}
     step = max(len(rows) // hparams["max_tested"], 1)
     for key in sorted(rows)[::step]:
-        wav = read_audio(rows[key]["wav"], rate)
+        wav = read_row(rows[key], rate)
         if wav is None:
             continue
         feats = tokenizer.features(wav[None])[0]

@@ -1,5 +1,7 @@
 """Data preparation: SpeechBrain CSV files from LibriSpeech, from anything laid
-out as LibriSpeech is, or from JSON-lines manifests.
+out as LibriSpeech is, or from manifests (JSON lines, Common Voice's TSV,
+SpeechBrain's CSV). What is in them is read by
+`speechbrain_lact.dataio.manifests`.
 
 Every utterance knows its session (in LibriSpeech: one chapter read by one
 speaker) and its position there, so that a recipe can carry a state from one
@@ -20,30 +22,36 @@ import dataclasses
 import http.client
 import json
 import os
-import re
 import shutil
 import socket
-import unicodedata
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
-import soundfile
 from tqdm import tqdm
 
 from speechbrain.utils.data_utils import download_file
 from speechbrain.utils.logger import get_logger
 from speechbrain_lact.dataio.archives import ArchiveError, check_digest, unpack
+from speechbrain_lact.dataio.audio import AudioFile
+from speechbrain_lact.dataio.manifests import (
+    CSV_VARIABLE,
+    OPTIONAL_COLUMNS,
+    Skipped,
+    list_layout,
+    normalise_text,  # noqa: F401
+    read_layout,
+    read_manifest,
+)
 
 logger = get_logger(__name__)
 
 SAMPLE_RATE = 16000
 COLUMNS = ["ID", "duration", "wav", "spk_id", "session", "position", "wrd"]
-OPTIONAL_COLUMNS = ["domain", "snr"]  # of manifests, where a line has them
-AUDIO_ENDINGS = (".flac", ".wav")  # the first is taken where both are there
-TRANSCRIPT_ENDING = ".trans.txt"
+OF_THE_LINE = ("malformed", "beyond the end")  # faults not of the file
+DEPTH = 2  # of chapters below a split: SPEAKER/CHAPTER
 
 RECORD_FILE = "librispeech_prepare.json"
-RECORD_VERSION = 1  # raise it when the same input gives other CSV files
+RECORD_VERSION = 2  # raise it when the same input gives other CSV files
 
 LIBRISPEECH_SPLITS = (
     "train-clean-100",
@@ -78,88 +86,6 @@ CHECKSUMS = {
 }
 DOWNLOAD_TIMEOUT = 60.0  # seconds without a byte
 
-# SpeechBrain's CSV reader takes this for a variable to be replaced.
-CSV_VARIABLE = re.compile(r"\$(?=[\w.])")
-
-
-@dataclasses.dataclass
-class Utterance:
-    """One line of a CSV file in the making.
-
-    Arguments
-    ---------
-    name : str
-        Its name in the source; the ID is made from it.
-    source : str
-        The split or manifest it comes from.
-    spk_id : str
-        Speaker.
-    session : str
-        Session: utterances that follow each other in one voice.
-    order : list or int
-        What utterances of one session are sorted by.
-    wav : str
-        Absolute path of the audio file.
-    wrd : str
-        Normalised text.
-    where : str
-        'file:line' the text comes from.
-    extra : dict
-        Values of optional columns.
-    duration : float
-        Seconds, once the header has been read.
-    """
-
-    name: str
-    source: str
-    spk_id: str
-    session: str
-    order: object
-    wav: str
-    wrd: str
-    where: str
-    extra: dict = dataclasses.field(default_factory=dict)
-    duration: float = 0.0
-
-
-class Skipped:
-    """Reports what is left out, one line each, and counts it by kind.
-
-    Example
-    -------
-    >>> skipped = Skipped()
-    >>> skipped.add("corrupt", "1-2-0003.flac", "Format not recognised.")
-    >>> str(skipped)
-    '1 skipped (1 corrupt)'
-    """
-
-    def __init__(self):
-        self.counts = Counter()
-
-    def add(self, kind, where, why):
-        """Reports one thing that is skipped.
-
-        Arguments
-        ---------
-        kind : str
-            Short name under which it is counted.
-        where : str
-            The file (and line).
-        why : str
-            What is wrong, for a person to read.
-        """
-        self.counts[kind] += 1
-        logger.warning("Skipped %s: %s: %s", where, kind, why)
-
-    def __str__(self):
-        total = sum(self.counts.values())
-        if not total:
-            return "0 skipped"
-        kinds = ", ".join(
-            f"{count} {kind}" for kind, count in self.counts.most_common()
-        )
-        return f"{total} skipped ({kinds})"
-
 
 def prepare_librispeech(
     data_folder,
@@ -173,8 +99,9 @@ def prepare_librispeech(
     download=None,
 ):
     """Prepares the CSV files of a corpus laid out as LibriSpeech is:
-    `SPLIT/SPEAKER/CHAPTER/` with `.flac` or `.wav` files (16 kHz, mono) and
-    `*.trans.txt` files of lines `UTTERANCE WORDS ...`.
+    `SPLIT/SPEAKER/CHAPTER/` with recordings (.flac, .wav and what else
+    `AudioFile` reads, of any rate and number of channels) and `*.trans.txt`
+    files of lines `UTTERANCE WORDS ...`.
 
     The training splits are merged in `train.csv`; each other split gets a file
     of its name. Lines are sorted by session and position, and positions count
@@ -245,10 +172,16 @@ def prepare_librispeech(
         download_librispeech(data_folder, splits)
     _check_folders(data_folder, splits)
 
-    listings = {s: _list_split(os.path.join(data_folder, s)) for s in splits}
+    listings = {
+        split: list_layout(os.path.join(data_folder, split), DEPTH)
+        for split in splits
+    }
     sources = {
-        split: lambda skipped, split=split: _read_split(
-            os.path.join(data_folder, split), listings[split], skipped
+        split: lambda skipped, split=split: read_layout(
+            os.path.join(data_folder, split),
+            _progress(listings[split], f"Reading {split}", "chapters"),
+            skipped,
+            DEPTH,
         )
         for split in splits
     }
@@ -272,12 +205,17 @@ def prepare_manifests(
     max_duration=120.0,
     skip_prep=False,
 ):
-    """Prepares the same CSV files from JSON-lines manifests: one JSON object a
-    line, with
+    """Prepares the same CSV files from manifests: JSON lines (one object a
+    line), Common Voice's `.tsv` or SpeechBrain's `.csv` (see
+    `speechbrain_lact.dataio.manifests.read_manifest`). In JSON lines:
 
     - `audio_filepath`: absolute, or relative to the manifest;
     - `text`: the words;
+    - `offset`, `duration`: seconds, where the utterance is a part of the file;
     - `speaker`, `session`, `domain`, `snr`: optional.
+
+    Where a line names a part of a file, the CSV file has `start` and `stop`:
+    samples of the file, empty for whole ones.
 
     Utterances of a session follow each other in the order of the lines.
     Without a session it is the speaker; without a speaker either, every
@@ -351,14 +289,19 @@ def prepare_manifests(
 
     manifests = list(dict.fromkeys(train + valid + test))
     _check_manifests(manifests)
-    contents = {path: _parse_manifest(path) for path in manifests}
     labels = _manifest_names(manifests)
-    sources = {
-        path: lambda skipped, path=path: _read_manifest(
-            path, labels[path], contents[path], skipped
-        )
-        for path in manifests
-    }
+    contents, sources = {}, {}
+    for path in manifests:
+        found = Skipped(report=lambda _: None)
+        contents[path] = read_manifest(path, found, labels[path])
+
+        def read(skipped, path=path, found=found):
+            """What was read, and what was skipped."""
+            for item in found.added:
+                skipped.add(*item)
+            return contents[path]
+
+        sources[path] = read
     arguments = {
         "plan": plan,
         "min_duration": min_duration,
@@ -366,39 +309,12 @@ def prepare_manifests(
     }
     listing = {
         path: _fingerprint_of(
-            [path]
-            + [line["wav"] for _, line in contents[path] if "wav" in line]
+            dict.fromkeys([path, *(u.wav for u in contents[path])])
         )
         for path in manifests
     }
     _prepare(plan, sources, save_folder, arguments, listing)
     return csv_files
-
-
-def normalise_text(text):
-    """The form in which words are trained on and scored: Unicode NFC, upper
-    case, single spaces. A dollar sign stands apart from what follows it, for
-    SpeechBrain's CSV reader would take the two for a variable.
-
-    Arguments
-    ---------
-    text : str
-        Words as they stand in the corpus.
-
-    Returns
-    -------
-    text : str
-        The same words, normalised. Normalising it again changes nothing.
-
-    Example
-    -------
-    >>> normalise_text("  It's  five\\to'clock ")
-    "IT'S FIVE O'CLOCK"
-    >>> normalise_text("for $5")
-    'FOR $ 5'
-    """
-    text = unicodedata.normalize("NFC", text.upper())
-    return " ".join(CSV_VARIABLE.sub("$ ", text).split())
 
 
 def download_librispeech(data_folder, splits):
@@ -624,223 +540,6 @@ def _check_manifests(paths):
         )
 
 
-# LibriSpeech's layout
-
-
-def _list_split(folder):
-    """Files of a split, by folder: [(path, sorted names)]. Nothing is deeper
-    than SPEAKER/CHAPTER."""
-    listing = []
-    for path, folders, names in os.walk(folder, followlinks=True):
-        depth = os.path.relpath(path, folder).count(os.sep)
-        if path != folder and depth >= 1:
-            folders.clear()
-        folders.sort()
-        names = sorted(
-            name
-            for name in names
-            if name[0] != "."
-            and name.lower().endswith(AUDIO_ENDINGS + (TRANSCRIPT_ENDING,))
-        )
-        if names:
-            listing.append((path, names))
-    return listing
-
-
-def _read_split(folder, listing, skipped):
-    """The utterances of a split, audio and transcripts matched."""
-    utterances = []
-    for chapter, names in _progress(listing, f"Reading {folder}", "chapters"):
-        parts = os.path.relpath(chapter, folder).split(os.sep)
-        if len(parts) != 2:
-            for name in names:
-                skipped.add(
-                    "misplaced",
-                    os.path.join(chapter, name),
-                    "not in SPLIT/SPEAKER/CHAPTER",
-                )
-            continue
-        audio = _chapter_audio(chapter, names, skipped)
-        texts = _chapter_texts(chapter, names, skipped)
-        for name in sorted(audio.keys() - texts.keys()):
-            skipped.add(
-                "without transcript",
-                audio[name],
-                f"no line of a *{TRANSCRIPT_ENDING} beside it begins with "
-                f"{name}",
-            )
-        for name, (text, where) in texts.items():
-            if name not in audio:
-                skipped.add(
-                    "without audio", where, f"{name} has no .flac or .wav"
-                )
-            elif not text:
-                skipped.add("without words", where, f"{name} has no words")
-            else:
-                utterances.append(
-                    Utterance(
-                        name=name,
-                        source=os.path.basename(folder),
-                        spk_id=parts[0],
-                        session="-".join(parts),
-                        order=_natural(name),
-                        wav=audio[name],
-                        wrd=text,
-                        where=where,
-                    )
-                )
-    return utterances
-
-
-def _chapter_audio(chapter, names, skipped):
-    """{utterance: path of its audio}."""
-    audio = {}
-    for ending in AUDIO_ENDINGS:
-        for name in names:
-            stem, found = os.path.splitext(name)
-            if found.lower() != ending:
-                continue
-            path = os.path.join(chapter, name)
-            if stem in audio:
-                skipped.add(
-                    "duplicate",
-                    path,
-                    f"{os.path.basename(audio[stem])} is taken",
-                )
-            else:
-                audio[stem] = path
-    return audio
-
-
-def _chapter_texts(chapter, names, skipped):
-    """{utterance: (normalised text, 'file:line')}."""
-    texts = {}
-    for name in names:
-        if not name.lower().endswith(TRANSCRIPT_ENDING):
-            continue
-        path = os.path.join(chapter, name)
-        for where, line in _lines(path, skipped):
-            if not line.strip():
-                continue
-            utterance, _, text = line.strip().partition(" ")
-            if utterance in texts:
-                skipped.add("duplicate", where, f"{utterance} is there twice")
-            else:
-                texts[utterance] = (normalise_text(text), where)
-    return texts
-
-
-def _lines(path, skipped):
-    """Yields ('file:line', text) of a UTF-8 file, bad lines skipped."""
-    try:
-        with open(path, "rb") as file:
-            lines = file.read().split(b"\n")
-    except OSError as error:
-        skipped.add("unreadable", path, error.strerror)
-        return
-    for number, line in enumerate(lines, 1):
-        try:
-            yield (
-                f"{path}:{number}",
-                line.decode("utf-8-sig").replace("\t", " "),
-            )
-        except UnicodeDecodeError:
-            skipped.add("malformed", f"{path}:{number}", "not UTF-8")
-
-
-def _natural(name):
-    """A sort key that puts 1-2-10 behind 1-2-9."""
-    parts = re.split(r"([0-9]+)", name)
-    return [int(p) if i % 2 else p for i, p in enumerate(parts)]
-
-
-# Manifests
-
-
-def _parse_manifest(path):
-    """The lines of a manifest: [(number, object)]. An object that cannot be
-    used is {"error": (kind, why)}."""
-    folder = os.path.dirname(path)
-    parsed = []
-    with open(path, "rb") as file:
-        for number, line in enumerate(file, 1):
-            if line.strip():
-                parsed.append((number, _parse_line(line, folder)))
-    return parsed
-
-
-def _parse_line(line, folder):
-    """One line of a manifest, checked."""
-
-    def malformed(why):
-        return {"error": ("malformed", why)}
-
-    try:
-        given = json.loads(line.decode("utf-8-sig"))
-    except (ValueError, RecursionError) as error:
-        return malformed(f"not a JSON object in UTF-8 ({error})")
-    if not isinstance(given, dict):
-        return malformed("not a JSON object")
-    for key in ("audio_filepath", "text"):
-        if not isinstance(given.get(key), str):
-            return malformed(f"{key!r} is missing or not a string")
-    if not given["audio_filepath"]:
-        return malformed("'audio_filepath' is empty")
-    if given.get("offset"):
-        return malformed(
-            "'offset' is not supported: cut the audio into one file an "
-            "utterance"
-        )
-    words = normalise_text(given["text"])
-    if not words:
-        return {"error": ("without words", "'text' is empty")}
-
-    result = {
-        "wav": os.path.abspath(
-            os.path.join(folder, os.path.expanduser(given["audio_filepath"]))
-        ),
-        "wrd": words,
-    }
-    for key in ("speaker", "session", *OPTIONAL_COLUMNS):
-        value = given.get(key)
-        if isinstance(value, (dict, list)):
-            return malformed(f"{key!r} is neither text nor a number")
-        if value is not None and value != "":
-            result[key] = str(value)
-    return result
-
-
-def _read_manifest(path, source, lines, skipped):
-    """The utterances of a manifest."""
-    utterances = []
-    for number, line in lines:
-        if "error" in line:
-            skipped.add(line["error"][0], f"{path}:{number}", line["error"][1])
-            continue
-        if not os.path.isfile(line["wav"]):
-            skipped.add(
-                "without audio", f"{path}:{number}", f"no file {line['wav']}"
-            )
-            continue
-        name = os.path.splitext(os.path.basename(line["wav"]))[0]
-        speaker = line.get("speaker")
-        session = line.get("session", speaker)
-        utterances.append(
-            Utterance(
-                name=name,
-                source=source,
-                spk_id=speaker or session or f"{name}-{number}",
-                session=session or f"{name}-{number}",
-                order=number,
-                wav=line["wav"],
-                wrd=line["wrd"],
-                where=f"{path}:{number}",
-                extra={k: line[k] for k in OPTIONAL_COLUMNS if k in line},
-            )
-        )
-    return utterances
-
-
 # From utterances to CSV files
 
 
@@ -887,7 +586,7 @@ def _prepare(plan, sources, save_folder, arguments, listing):
                 read[part] = _usable(part, sources[part], limits)
             good, skipped = read[part]
             utterances += [dataclasses.replace(u) for u in good]
-            total.counts.update(skipped.counts)
+            total.added += skipped.added
         tables[name] = _rows(utterances)
         hours = sum(u.duration for u in utterances) / 3600
         summary = f"{len(utterances)} utterances ({hours:.2f} h), {total}"
@@ -914,7 +613,7 @@ def _read_record(path):
 
 def _usable(name, read, limits):
     """The utterances of a source that can be used, and what was skipped."""
-    skipped = Skipped()
+    skipped = Skipped(lambda line: logger.warning("Skipped %s", line))
     utterances = read(skipped)
     good = []
     with ThreadPoolExecutor(min(16, 4 * (os.cpu_count() or 1))) as pool:
@@ -928,7 +627,7 @@ def _usable(name, read, limits):
                     good.append(utterance)
                 else:
                     kind, why = problem
-                    place = "where" if kind == "malformed" else "wav"
+                    place = "where" if kind in OF_THE_LINE else "wav"
                     place = _printable(getattr(utterance, place))
                     skipped.add(kind, place, why)
         except BaseException:
@@ -937,37 +636,22 @@ def _usable(name, read, limits):
     if not good:
         raise ValueError(
             f"Nothing in {name!r} can be used: {skipped}. Expected are "
-            f"{SAMPLE_RATE} Hz mono .flac or .wav files with their words, in "
-            "SPLIT/SPEAKER/CHAPTER beside a *.trans.txt or named by the "
-            "lines of a manifest."
+            "recordings with their words, in SPLIT/SPEAKER/CHAPTER beside a "
+            "*.trans.txt or named by the lines of a manifest."
         )
     return good, skipped
 
 
 def _check(utterance, min_duration, max_duration):
     """Reads the header, sets the duration, returns None or (kind, why)."""
-    path = utterance.wav
+    u = utterance
     try:
-        if os.path.getsize(path) == 0:
-            return "empty", "0 bytes"
-        info = soundfile.info(path)
-    except OSError as error:
-        return "unreadable", error.strerror
-    except RuntimeError as error:
-        return "corrupt", str(error).rpartition(": ")[2]
-    if info.samplerate != SAMPLE_RATE:
-        return (
-            "of another sample rate",
-            f"{info.samplerate} Hz, not {SAMPLE_RATE} Hz: resample it first",
-        )
-    if info.channels != 1:
-        # SpeechBrain's read_audio does not mix channels down.
-        return "not mono", f"{info.channels} channels: mix them down first"
-    if info.frames == 0:
-        return "empty", "no samples"
-    if not 0 < info.frames < 2**62:
-        return "corrupt", "its header does not say how long it is"
-    utterance.duration = info.frames / info.samplerate
+        audio = AudioFile(u.wav, SAMPLE_RATE, u.start, u.stop, u.unit)
+    except ValueError as error:
+        why = str(error).removeprefix(f"{u.wav}: ")
+        return _kind(u.wav, why), why
+    u.duration, u.unit = audio.seconds, "samples"
+    u.start, u.stop = audio.start, None if audio.whole else audio.stop
     if utterance.duration < min_duration:
         return (
             "too short",
@@ -979,6 +663,19 @@ def _check(utterance, min_duration, max_duration):
             f"{utterance.duration:g} s, max_duration is {max_duration:g} s",
         )
     return _unwritable(utterance)
+
+
+def _kind(path, why):
+    """Under what an unreadable file is counted."""
+    try:
+        empty = not os.path.getsize(path)
+    except (OSError, ValueError):
+        return "unreadable"
+    if empty or why == "no samples":
+        return "empty"
+    if "no part from" in why:
+        return "beyond the end"
+    return "too short" if "are needed" in why else "corrupt"
 
 
 def _unwritable(utterance):
@@ -1016,7 +713,8 @@ def _rows(utterances):
     present = {column for u in utterances for column in u.extra}
     extra = [column for column in OPTIONAL_COLUMNS if column in present]
     position = Counter()
-    rows = [COLUMNS + extra]
+    parts = any(u.stop is not None for u in utterances)
+    rows = [COLUMNS + extra + ["start", "stop"] * parts]
     for name, u in sorted(
         names.items(), key=lambda item: (item[1].session, item[1].order)
     ):
@@ -1024,6 +722,7 @@ def _rows(utterances):
             [name, f"{u.duration:.6f}", u.wav, u.spk_id, u.session]
             + [position[u.session], u.wrd]
             + [u.extra.get(column, "") for column in extra]
+            + ["" if u.stop is None else x for x in (u.start, u.stop)] * parts
         )
         position[u.session] += 1
     return rows
@@ -1046,7 +745,7 @@ def _write(path, write):
 
 
 def _fingerprint(listing):
-    """Fingerprint of what `_list_split` returned."""
+    """Fingerprint of what `list_layout` returned."""
     return _fingerprint_of(
         [os.path.join(path, name) for path, names in listing for name in names]
     )

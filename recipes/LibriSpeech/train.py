@@ -170,19 +170,20 @@ class ASR(SkipBadFiles, sb.Brain):
         if self.hparams.domains:
             kinds["domains"] = [name or None for name in batch.domain]
         if self.hparams.speaker_encoder is not None:
-            voices = [self.voice(path) for path in batch.voice]
+            voices = [self.voice(place) for place in batch.voice]
             kinds["embeddings"] = torch.stack(voices).to(self.device)
         return self.modules.initial_memory(self.states.module, state, **kinds)
 
-    def voice(self, path):
+    def voice(self, place):
         """Embedding of a recording, made once; zeros if it cannot be read."""
-        if path not in self.voices:
-            wav = read_audio(path, self.hparams.sample_rate)
+        if place not in self.voices:
+            path, *span = place.split("\n")
+            wav = read_audio(path, self.hparams.sample_rate, *span)
             found = torch.zeros(self.hparams.embedding_size)
             if wav is not None:
                 found = self.hparams.embedder.encode_batch(wav).flatten().cpu()
-            self.voices[path] = found
-        return self.voices[path]
+            self.voices[place] = found
+        return self.voices[place]
 
     def other_voices(self, speakers, state):
         """For each row the latest state of another speaker.
@@ -450,7 +451,8 @@ def join_utterances(rows, most, seed):
     Returns
     -------
     dict
-        Rows whose `wav` is one path a line.
+        Rows whose `wav`, and `start` and `stop` where a CSV has them, are one
+        a line.
     """
     draw, joined, last, room = random.Random(seed), {}, None, 0
     order = sorted(
@@ -463,8 +465,10 @@ def join_utterances(rows, most, seed):
             room = most if most == math.inf else draw.randint(1, most)
             joined[key] = last
         else:
-            for name, glue in (("wav", "\n"), ("wrd", " ")):
-                last[name] += glue + row[name]
+            for name in ("wav", "start", "stop"):
+                if name in row:
+                    last[name] += "\n" + row[name]
+            last["wrd"] += " " + row["wrd"]
             seconds = float(last["duration"]) + float(row["duration"])
             last["duration"] = str(seconds)
         room -= 1
@@ -483,11 +487,12 @@ def make_dataset(path, hparams, tokenizer, most=1):
         rows = join_utterances(rows, most, hparams["seed"])
     data = DynamicItemDataset(rows)
 
-    @sb.utils.data_pipeline.takes("wav")
+    @sb.utils.data_pipeline.takes("wav", "start", "stop")
     @sb.utils.data_pipeline.provides("sig")
-    def audio(wav):
+    def audio(*columns):
         rate = hparams["sample_rate"]
-        parts = [read_audio(path, rate) for path in wav.split("\n")]
+        places = zip(*(column.split("\n") for column in columns))
+        parts = [read_audio(path, rate, *span) for path, *span in places]
         if any(part is None for part in parts):
             return None
         return torch.cat(parts)
@@ -528,18 +533,24 @@ def make_dataset(path, hparams, tokenizer, most=1):
 
 
 def add_origins(rows):
-    """Adds to the rows of a CSV what an initial memory follows from.
+    """Adds to the rows of a CSV what it may lack, and what an initial memory
+    follows from.
 
-    `domain`: empty for those that have none. `voice`: the speaker's first
-    recording, so that a voice has one embedding however often a run is
-    resumed.
+    `start`, `stop`: empty for those that are whole files. `domain`: empty for
+    those that have none. `voice`: the speaker's first recording (its path
+    or, for a part, path, start and stop, a line each), so that a voice has one embedding however often a
+    run is resumed.
     """
     voices = {}
     for row in sorted(
         rows.values(), key=lambda row: (row["session"], int(row["position"]))
     ):
-        row.setdefault("domain", "")
-        row["voice"] = voices.setdefault(row["spk_id"], row["wav"])
+        for name in ("start", "stop", "domain"):
+            row.setdefault(name, "")
+        place = row["wav"]
+        if row["start"] or row["stop"]:
+            place = "\n".join((place, row["start"], row["stop"]))
+        row["voice"] = voices.setdefault(row["spk_id"], place)
 
 
 def report_unknown(path, tokenizer):

@@ -314,12 +314,16 @@ def make_dataset(path, hparams, labels=None):
     DynamicItemDataset
     """
     data = DynamicItemDataset.from_csv(path)
+    for row in data.data.values():
+        # Where none is a part of a file.
+        row.setdefault("start", "")
+        row.setdefault("stop", "")
     rate, keys = hparams["sample_rate"], ["id", "sig", "spk_id", "session"]
 
-    @sb.utils.data_pipeline.takes("id", "wav")
+    @sb.utils.data_pipeline.takes("id", "wav", "start", "stop")
     @sb.utils.data_pipeline.provides("sig")
-    def audio(key, wav):
-        samples = read_audio(wav, rate)
+    def audio(key, *place):
+        samples = read_audio(place[0], rate, *place[1:])
         if labels is None or samples is None:
             return samples
         # The same after a kill, and in whatever process.

@@ -12,6 +12,15 @@ import struct
 import numpy as np
 import soundfile
 
+from speechbrain_lact.dataio.audio import (
+    LEAST_SECONDS,
+    Levels,
+    Resampler,
+    mono,
+    warn,
+)
+from speechbrain_lact.dataio.decode import check_layout, walk_chunks
+
 STDIN = "standard input"
 # Seconds of standard input read at a time, to be saved.
 PIECE = 10.0
@@ -28,9 +37,13 @@ SUBTYPES = {
     (7, 8): "ULAW",
 }
 EXTENSIBLE = 0xFFFE
-# A WAV that goes into a pipe has 0, 0x7FFFF000 (sox), 0x80000000 (arecord) or
-# 0xFFFFFFFF (ffmpeg) as its length.
-UNKNOWN = 0x7FFFF000
+# WAV and its kin: what they begin with, and where it says that they are sound.
+WAVES = {
+    b"RIFF": (8, b"WAVE"),
+    b"RIFX": (8, b"WAVE"),
+    b"RF64": (8, b"WAVE"),
+    b"riff": (24, b"wave"),
+}
 # Bytes of raw audio that are looked at before it is believed to be some.
 HEAD = 1024
 FOREIGN = (
@@ -40,13 +53,15 @@ FOREIGN = (
     b"FORM",
     b"caff",
     b".snd",
-    b"RIFX",
-    b"RF64",
+    b"\x1aE\xdf\xa3",
+    b"#!AMR",
+    b"NIST_1A",
 )
 
 
 class Incoming:
-    """Audio from a pipe: WAV, or 16-bit PCM of one channel.
+    """Audio from a pipe: WAV (also RF64, RIFX, Wave64), or 16-bit PCM of one
+    channel.
 
     Arguments
     ---------
@@ -54,6 +69,8 @@ class Incoming:
         File descriptor; what is there is read, and waited for.
     rate : int, optional
         Of raw audio in Hz; that of the model if it is not given.
+    name : str
+        What messages call it.
 
     Raises
     ------
@@ -71,17 +88,17 @@ class Incoming:
     >>> os.close(source)
     """
 
-    def __init__(self, source, rate=None):
-        self.source, self.rate, self.ended = source, rate, False
-        self.channels, self.subtype = 1, "PCM_16"
-        self.kept, self.left = b"", float("inf")
+    def __init__(self, source, rate=None, name=STDIN):
+        self.source, self.rate, self.name = source, rate, name
+        self.channels, self.subtype, self.endian = 1, "PCM_16", "LITTLE"
+        self.kept, self.left, self.ended = b"", float("inf"), False
         self._read(HEAD)
         if not self.kept:
-            raise ValueError(f"{STDIN}: nothing has come in")
-        if self.kept.startswith(b"RIFF"):
+            raise ValueError(f"{name}: nothing has come in")
+        if self.kept[:4] in WAVES:
             self._header()
         else:
-            _refuse_foreign(self.kept)
+            self._refuse_foreign()
         # Without the bytes that follow the audio of a WAV.
         self.kept = self.kept[: min(self.left, len(self.kept))]
         self.left -= len(self.kept)
@@ -99,66 +116,55 @@ class Incoming:
         """Exactly so many bytes of the header."""
         self._read(count)
         if len(self.kept) < count:
-            raise ValueError(f"{STDIN}: ends within the header of a WAV")
+            raise ValueError("it ends within the header of a WAV")
         taken, self.kept = self.kept[:count], self.kept[count:]
         return taken
 
+    def _skip(self, count):
+        """Passes over so many bytes without keeping them."""
+        while count > 0:
+            count -= len(self._take(min(count, 1 << 16)))
+
     def _header(self):
         """Reads a WAV header up to the samples."""
-        if self._take(12)[8:] != b"WAVE":
-            raise ValueError(f"{STDIN}: RIFF, but no WAV")
-        layout = b""
-        while True:
-            kind, size = struct.unpack("<4sI", self._take(8))
-            if kind == b"data":
-                break
-            if size > 1 << 20:
-                raise ValueError(f"{STDIN}: the header of the WAV is damaged")
-            body = self._take(size + size % 2)
-            if kind == b"fmt ":
-                layout = body
+        kind = self.kept[:4]
+        place, form = WAVES[kind]
+        if self.kept[place : place + 4] not in (form, b""):
+            raise ValueError(f"{self.name}: {kind.decode()}, but no WAV")
+        try:
+            chunks, size = walk_chunks(self._take, self._skip)
+        except ValueError as error:
+            raise ValueError(f"{self.name}: {error}") from None
+        layout = chunks.get(b"fmt ", b"")
         if len(layout) < 16:
-            raise ValueError(f"{STDIN}: the header of the WAV is damaged")
-        tag, self.channels, self.rate = struct.unpack("<HHI", layout[:8])
-        (bits,) = struct.unpack("<H", layout[14:16])
+            raise ValueError(f"{self.name}: the header of the WAV is damaged")
+        order = ">" if kind == b"RIFX" else "<"
+        tag, channels, rate = struct.unpack(f"{order}HHI", layout[:8])
+        (bits,) = struct.unpack(f"{order}H", layout[14:16])
         if tag == EXTENSIBLE and len(layout) >= 26:
-            (tag,) = struct.unpack("<H", layout[24:26])
+            (tag,) = struct.unpack(f"{order}H", layout[24:26])
+        check_layout(self.name, rate, channels)
         self.subtype = SUBTYPES.get((tag, bits))
-        if self.subtype is None or not self.channels or not self.rate:
+        if self.subtype is None:
             raise ValueError(
-                f"{STDIN}: a WAV of format {tag}, {bits} bits, {self.channels} "
-                f"channels, {self.rate} Hz cannot be read: send 16-bit PCM"
+                f"{self.name}: a WAV of format {tag} with {bits} bits cannot "
+                "be read: send 16-bit PCM"
             )
-        if 0 < size < UNKNOWN:
+        self.rate, self.channels = rate, channels
+        self.endian = "BIG" if kind == b"RIFX" else "LITTLE"
+        if size is not None:
             self.left = size
 
-    def pieces(self, seconds, sample_rate):
-        """The audio as it comes.
-
-        Arguments
-        ---------
-        seconds : float
-            Least length of a piece.
-        sample_rate : int
-            Rate of the samples that are handed out, in Hz.
-
-        Yields
-        ------
-        torch.Tensor
-            Samples [S], the mean over the channels.
-        """
-        from speechbrain_lact.dataio.audio import LEAST_SECONDS, Resampler, mono
-
-        rate, done = self.rate or sample_rate, 0
+    def _blocks(self, seconds, rate):
+        """Samples [S, channels] of at least so many seconds, as they come."""
         layout = {
             "samplerate": rate,
             "channels": self.channels,
             "subtype": self.subtype,
             "format": "RAW",
-            "endian": "LITTLE",
+            "endian": self.endian,
         }
-        width = self.channels * WIDTHS[self.subtype]
-        change = Resampler(rate, sample_rate)
+        width, done = self.channels * WIDTHS[self.subtype], 0
         while not self.ended or self.kept:
             self._read(max(round(seconds * rate), 1) * width)
             size = len(self.kept) // width * width
@@ -171,15 +177,47 @@ class Incoming:
                     io.BytesIO(data), dtype="float32", always_2d=True, **layout
                 )
                 done += len(samples)
-                yield change(mono(samples, STDIN))
+                yield samples
         if done < LEAST_SECONDS * rate:
             raise ValueError(
-                f"{STDIN}: {done} samples at {rate} Hz; at least "
+                f"{self.name}: {done} samples at {rate} Hz; at least "
                 f"{LEAST_SECONDS} s are needed"
             )
+
+    def pieces(self, seconds, sample_rate):
+        """The audio as it comes: the mean over the channels, as loud as it is,
+        for what will come is not known. What `AudioFile` would have done
+        about that is said at the end.
+
+        Arguments
+        ---------
+        seconds : float
+            Least length of a piece.
+        sample_rate : int
+            Rate of the samples that are handed out, in Hz.
+
+        Yields
+        ------
+        torch.Tensor
+            Samples [S].
+        """
+        rate = self.rate or sample_rate
+        change, levels = Resampler(rate, sample_rate), Levels()
+        for samples in self._blocks(seconds, rate):
+            one = mono(samples, self.name)
+            levels.add(samples)
+            yield change(one)
         rest = change([], True)
         if len(rest):
             yield rest
+        mix = levels.mix()
+        if mix.channel is not None or mix.offset or mix.gain > 2 or mix.note:
+            warn(
+                self.name,
+                (mix.note or "far from the usual level")
+                + ": a live stream is heard as it is; transcribe it when it "
+                "has ended",
+            )
 
     def save(self, folder, sample_rate):
         """All of it as a file.
@@ -189,26 +227,47 @@ class Incoming:
         folder : str
             Where to.
         sample_rate : int
-            In Hz.
+            Of raw audio in Hz, if that is not known.
 
         Returns
         -------
         str
-            The file: one channel, exact to the bit.
+            The file: all channels at their rate, exact to the bit.
         """
-        path = os.path.join(folder, "audio.w64")
-        with soundfile.SoundFile(path, "w", sample_rate, 1, "FLOAT") as file:
-            for samples in self.pieces(PIECE, sample_rate):
-                file.write(samples.numpy())
+        path, rate = os.path.join(folder, "audio.w64"), self.rate or sample_rate
+        with soundfile.SoundFile(
+            path, "w", rate, self.channels, "FLOAT"
+        ) as file:
+            for samples in self._blocks(PIECE, rate):
+                file.write(samples)
         return path
+
+    def _refuse_foreign(self):
+        """Raises if this cannot be the beginning of raw audio."""
+        what = foreign(self.kept)
+        if what is not None:
+            raise ValueError(
+                f"{self.name}: no audio but {what}: send WAV or raw 16-bit "
+                "PCM, or name the file"
+            )
 
 
 # Bytes of a sample.
 WIDTHS = {name: bits // 8 for (_, bits), name in SUBTYPES.items()}
 
 
-def _refuse_foreign(head):
-    """Raises if these bytes cannot be the beginning of raw audio."""
+def foreign(head):
+    """What bytes are that cannot be the beginning of raw audio.
+
+    Arguments
+    ---------
+    head : bytes
+        The first ones.
+
+    Returns
+    -------
+    str or None
+    """
     what = None
     if head.startswith(FOREIGN) or head[4:8] == b"ftyp":
         what = "a file of another format"
@@ -221,8 +280,4 @@ def _refuse_foreign(head):
     if len(samples) >= HEAD // 4 and 0.5 < samples.std() < 0.65:
         if abs(np.corrcoef(samples[1:], samples[:-1])[0, 1]) < 0.2:
             what = "compressed or random bytes"
-    if what is not None:
-        raise ValueError(
-            f"{STDIN}: no audio but {what}: send WAV or raw 16-bit PCM, or "
-            "name the file"
-        )
+    return what

@@ -422,7 +422,7 @@ class LaCTASR(EncoderASR):
 
         Arguments
         ---------
-        path : str or Path
+        path : str or Path or AudioFile
             The recording.
         state : SessionState, optional
             The memory to begin with.
@@ -434,11 +434,13 @@ class LaCTASR(EncoderASR):
         Word
             As soon as it is complete.
         """
-        audio = AudioFile(path, self.sample_rate)
+        audio = path
+        if not isinstance(path, AudioFile):
+            audio = AudioFile(path, self.sample_rate)
         bar = tqdm(
             total=round(audio.seconds),
             unit="s",
-            desc=Path(path).name,
+            desc=Path(audio.name).name,
             disable=not progress,
         )
         hear = self._hear_stream if self.encoder.streams else self._hear_cut

@@ -48,6 +48,8 @@ class Recording:
     seconds: float = 0.0
     error: str = ""
     """Why it cannot be transcribed."""
+    span: tuple = (0, None, "s")
+    """The part of the file, as `AudioFile` takes it."""
 
     @property
     def heard(self):
