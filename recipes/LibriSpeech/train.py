@@ -34,11 +34,16 @@ from speechbrain.decoders.scorer import (
     ScorerBuilder,
     TransformerLMScorer,
 )
+from speechbrain.processing.features import (
+    InputNormalization,
+    combine_gaussian_statistics,
+    combine_gaussian_statistics_distributed,
+)
 from speechbrain.tokenizers.SentencePiece import SentencePiece
-from speechbrain.utils.distributed import if_main_process, run_on_main
+from speechbrain.utils.distributed import if_main_process
 from speechbrain.utils.logger import get_logger
 from speechbrain_lact.dataio.audio import read_audio
-from speechbrain_lact.dataio.batch import Batch, SkipBadFiles
+from speechbrain_lact.dataio.batch import Batch
 from speechbrain_lact.inference.card import training_sources, write_card
 from speechbrain_lact.inference.export import (
     check_repo,
@@ -53,6 +58,8 @@ from speechbrain_lact.processing.sessions import (
     SessionStates,
 )
 from speechbrain_lact.processing.speaker_states import load_embedder
+from speechbrain_lact.utils.brain import GlobalBatches
+from speechbrain_lact.utils.processes import on_main
 
 HERE = Path(__file__).resolve().parent
 MINI = HERE.parents[1] / "hparams" / "mini.yaml"
@@ -64,7 +71,7 @@ MEMORIES = ("carried", "reset", "other", "frozen", "none", "session")
 logger = get_logger(__name__)
 
 
-class ASR(SkipBadFiles, sb.Brain):
+class ASR(GlobalBatches, sb.Brain):
     """Trains with the memory carried over sessions and tests what it does."""
 
     def prepare(self, tokenizer):
@@ -83,10 +90,10 @@ class ASR(SkipBadFiles, sb.Brain):
         self.voices = {}
         self.through = getattr(self.hparams, "bptt_utterances", 1)
         if self.through > 1:
-            if self.grad_accumulation_factor > 1 or self.distributed_launch:
+            if self.grad_accumulation_factor > 1:
                 raise ValueError(
                     f"bptt_utterances: {self.through} needs "
-                    "grad_accumulation_factor: 1 and one process"
+                    "grad_accumulation_factor: 1"
                 )
             self.grad_accumulation_factor = self.through
 
@@ -156,8 +163,8 @@ class ASR(SkipBadFiles, sb.Brain):
         *outputs, after = encoder(src, tokens, state=state, **options)
         self.updates += (after.updates - state.updates).tolist()
         self.skipped += int((after.skipped - state.skipped).sum())
-        goes_on = stage == sb.Stage.TRAIN and self.step % self.through
-        self.states.keep(*place, after, detach=not goes_on)
+        ends = stage != sb.Stage.TRAIN or self.boundary or self.through == 1
+        self.states.keep(*place, after, detach=ends)
         if self.memory == "other":
             state = self.other_voices(batch.spk_id, state)
             *outputs, _ = encoder(src, tokens, state=state, **options)
@@ -219,26 +226,41 @@ class ASR(SkipBadFiles, sb.Brain):
             self.speaker_of.update(zip(batch.id, batch.spk_id))
         return loss
 
-    def fit_batch(self, batch):
-        """As SpeechBrain's. With `bptt_utterances`, nothing is learned until
-        so many utterances were heard, and then from all of them at once:
-        gradients go through the memory to what it was made of."""
+    def on_nothing(self):
+        """Takes part in the statistics that others make of their features."""
+        normalize = self.modules.normalize
+        if not isinstance(normalize, InputNormalization):
+            return
+        epoch = self.hparams.epoch_counter.current
+        if normalize.norm_type == "global" and normalize._should_update(epoch):
+            second = torch.zeros(1, self.hparams.sample_rate)
+            feats, _ = self.hparams.compute_features(
+                second.to(self.device), torch.ones(1, device=self.device)
+            )
+            none = torch.zeros_like(feats[0, 0])
+            found = combine_gaussian_statistics_distributed((0, none, none))
+            if normalize.count:
+                known = normalize.glob_mean, normalize.glob_std.square()
+                known = normalize.count, *(x.to(none) for x in known)
+                found = combine_gaussian_statistics(known, found)
+            normalize.count, normalize.glob_mean, variance = found
+            normalize.glob_std = variance.sqrt()
+
+    def learn(self, loss):
+        """With `bptt_utterances`, nothing is learned until so many utterances
+        were heard, and then from all of them at once: gradients go through
+        the memory to what it was made of."""
         if self.through == 1:
-            return super().fit_batch(batch)
-        should_step = self.step % self.through == 0
-        self.on_fit_batch_start(batch, should_step)
-        with self.training_ctx:
-            outputs = self.compute_forward(batch, sb.Stage.TRAIN)
-            loss = self.compute_objectives(outputs, batch, sb.Stage.TRAIN)
-        self.losses.append(loss / self.through)
-        if should_step:
-            total = self.scaler.scale(sum(self.losses))
-            self.losses = []
-            self.check_loss_isfinite(total)
-            total.backward()
-            self.optimizers_step()
-        self.on_fit_batch_end(batch, outputs, loss, should_step)
-        return loss.detach().cpu()
+            super().learn(loss)
+        else:
+            self.losses.append(loss)
+
+    def optimizers_step(self):
+        """A step; with `bptt_utterances`, with the gradients of all."""
+        if self.losses:
+            losses, self.losses = self.losses, []
+            super().learn(sum(losses))
+        super().optimizers_step()
 
     def decode(self, log_probs, encoded, lengths, stage):
         """Words of each row: CTC greedy while training."""
@@ -297,15 +319,19 @@ class ASR(SkipBadFiles, sb.Brain):
                 "valid_WER": stats["WER"],
             }
         )
-        loggers = (self.hparams.train_logger, self.hparams.tensorboard_logger)
-        for log in loggers:
-            log.log_stats(meta, self.train_stats, stats)
-        self.save_history()
+        on_main(self.log, meta, stats)
         self.checkpointer.save_and_keep_only(
             meta={"WER": stats["WER"], "epoch": epoch},
             min_keys=["WER"],
             num_to_keep=self.hparams.avg_checkpoints,
         )
+
+    def log(self, meta, stats):
+        """Writes what an epoch has come to."""
+        loggers = (self.hparams.train_logger, self.hparams.tensorboard_logger)
+        for log in loggers:
+            log.log_stats(meta, self.train_stats, stats)
+        self.save_history()
 
     def check_updates(self, updates):
         """A memory that never updates is a static network."""
@@ -385,11 +411,15 @@ class ASR(SkipBadFiles, sb.Brain):
             for mixer, rate in zip(mixers, rates):
                 mixer.base_lr = rate
             suffix = "" if len(self.hparams.test_memory) == 1 else f"_{memory}"
-            path = Path(self.hparams.output_folder)
-            with open(path / f"wer_{name}{suffix}.txt", "w") as file:
-                self.wer_metric.write_stats(file)
+            on_main(self.write_stats, f"wer_{name}{suffix}.txt")
             rows.append(self.result(name, memory, len(self.bad_files) - bad))
         return rows
+
+    def write_stats(self, name):
+        """Keeps the alignments of a pass over a test set."""
+        path = Path(self.hparams.output_folder) / name
+        with open(path, "w", encoding="utf-8") as file:
+            self.wer_metric.write_stats(file)
 
     def result(self, name, memory, bad):
         """What is known of one pass over a test set."""
@@ -786,7 +816,7 @@ def load_experiment(path, overrides):
     if settings["size"] not in ("auto", "full", "mini"):
         raise ValueError(f"size: auto, full or mini, not {settings['size']!r}")
     Path(settings["save_folder"]).mkdir(parents=True, exist_ok=True)
-    run_on_main(prepare_data, args=[settings])
+    on_main(prepare_data, settings)
     csvs = prepare_data(settings, skip_prep=True)
     small = settings["size"] == "mini" or bare
     if settings["size"] == "auto" and not small:
@@ -916,7 +946,7 @@ def main(arguments):
     )
     check_sizes(hparams)
     if "pretrainer" in hparams:
-        run_on_main(hparams["pretrainer"].collect_files)
+        on_main(hparams["pretrainer"].collect_files)
         hparams["pretrainer"].load_collected()
     freeze(hparams["model"], hparams.get("trainable"))
     folder = hparams.get("tokenizer_folder", hparams["save_folder"])
