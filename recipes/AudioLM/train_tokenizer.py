@@ -23,13 +23,15 @@ import torch
 import speechbrain as sb
 from speechbrain.dataio.dataio import load_data_csv
 from speechbrain.dataio.dataset import DynamicItemDataset
-from speechbrain.utils.distributed import if_main_process, run_on_main
+from speechbrain.utils.distributed import if_main_process
 from speechbrain.utils.logger import get_logger
 from speechbrain_lact.dataio.audio import read_audio
-from speechbrain_lact.dataio.batch import Batch, SkipBadFiles
+from speechbrain_lact.dataio.batch import Batch
 from speechbrain_lact.evaluation.coherence import quality
 from speechbrain_lact.inference.AudioLM import write_audio_model
 from speechbrain_lact.inference.card import training_sources
+from speechbrain_lact.utils.brain import GlobalBatches
+from speechbrain_lact.utils.processes import on_main
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "LibriSpeech"))
@@ -45,7 +47,7 @@ from train import (  # noqa: E402
 logger = get_logger(__name__)
 
 
-class TokenizerBrain(SkipBadFiles, sb.Brain):
+class TokenizerBrain(GlobalBatches, sb.Brain):
     """Trains the vocoder on quantized frames."""
 
     def compute_forward(self, batch, stage):
@@ -216,7 +218,7 @@ def load_experiment(path, overrides):
     given = given_settings(overrides)
     settings = plain_settings(path, dict(given))
     Path(settings["save_folder"]).mkdir(parents=True, exist_ok=True)
-    run_on_main(prepare_data, args=[settings])
+    on_main(prepare_data, settings)
     csvs = prepare_data(settings, skip_prep=True)
     try:
         hparams = load_yaml(path, given)

@@ -464,6 +464,26 @@ class Tokenizer(SentencePiece):
         )
 
 
+def make_tokenizer(folder, csv, hparams):
+    """The tokenizer of a folder; made by the main process if there is none."""
+
+    def load():
+        """Makes what is not there, and loads it."""
+        return Tokenizer(
+            model_dir=folder,
+            vocab_size=hparams["output_neurons"],
+            annotation_train=str(csv),
+            annotation_read="wrd",
+            model_type=hparams["token_type"],
+            bos_id=hparams.get("bos_index", -1),
+            eos_id=hparams.get("eos_index", -1),
+        )
+
+    # SpeechBrain's waits for the others only where there was none yet.
+    on_main(lambda: load() and None)
+    return load()
+
+
 def join_utterances(rows, most, seed):
     """Consecutive utterances of a session as one, 1 to `most` at a time.
 
@@ -952,15 +972,7 @@ def main(arguments):
     folder = hparams.get("tokenizer_folder", hparams["save_folder"])
     if "tokenizer_folder" in hparams and not list(Path(folder).glob("*.model")):
         raise ValueError(f"tokenizer_folder: {folder} has no tokenizer")
-    tokenizer = Tokenizer(
-        model_dir=folder,
-        vocab_size=hparams["output_neurons"],
-        annotation_train=str(csvs["train"]),
-        annotation_read="wrd",
-        model_type=hparams["token_type"],
-        bos_id=hparams.get("bos_index", -1),
-        eos_id=hparams.get("eos_index", -1),
-    )
+    tokenizer = make_tokenizer(folder, csvs["train"], hparams)
     brain = ASR(
         modules=hparams["modules"],
         opt_class=hparams["opt_class"],

@@ -111,9 +111,7 @@ class GlobalBatches:
         else:
             with self.training_ctx:
                 outputs = self.compute_forward(batch, Stage.TRAIN)
-                loss = self.compute_objectives(
-                    outputs, batch, Stage.TRAIN
-                )
+                loss = self.compute_objectives(outputs, batch, Stage.TRAIN)
             weight = self.weight(batch)
         part = loss.detach() * weight if weight else torch.zeros_like(loss)
         known = torch.stack([part, torch.full_like(part, weight)]).double()
