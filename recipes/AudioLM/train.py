@@ -41,7 +41,6 @@ from speechbrain_lact.inference.AudioLM import (
     load_tokenizer,
     write_audio_model,
 )
-from speechbrain_lact.inference.card import training_sources
 from speechbrain_lact.processing.sessions import (
     SessionBatchSampler,
     SessionStates,
@@ -53,7 +52,7 @@ from speechbrain_lact.utils.processes import count_processes, on_main
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "LibriSpeech"))
 from train import (  # noqa: E402
-    check_sizes,
+    begin_run,
     given_settings,
     load_voices,
     load_yaml,
@@ -402,13 +401,14 @@ def main(arguments):
     path, run_opts, overrides = sb.parse_arguments(arguments)
     sb.utils.distributed.ddp_init_group(run_opts)
     hparams, given, csvs = load_experiment(path, overrides)
-    sources = training_sources(hparams, hparams["data_licenses"])
+    settings = plain_settings(path, dict(given))
+    command = [str(Path(__file__).relative_to(HERE.parents[1])), *arguments]
+    run, sources = begin_run(settings, run_opts, hparams, csvs, command)
     sb.create_experiment_directory(
         experiment_directory=hparams["output_folder"],
         hyperparams_to_save=path,
         overrides=given,
     )
-    check_sizes(hparams)
 
     def read(csv):
         """Tokens and voices of a CSV."""
@@ -435,6 +435,7 @@ def main(arguments):
     brain.train_sampler = loader["batch_sampler"]
     steps = hparams["number_of_steps"]
     hparams["epoch_counter"].limit = math.ceil(steps / len(brain.train_sampler))
+    brain.before_training = lambda: run.note(command)
     brain.optimizer_step_limit = steps
     train_loader = sb.dataio.dataloader.make_dataloader(train, **loader)
     brain.checkpointer.add_recoverable("dataloader-TRAIN", train_loader)
@@ -452,7 +453,6 @@ def main(arguments):
     if if_main_process():
         write_results(brain, rows, began)
         folder = Path(hparams["output_folder"])
-        command = [str(Path(__file__).relative_to(HERE.parents[1])), *arguments]
         write_audio_model(
             folder / "model",
             folder / "hyperparams.yaml",
@@ -460,9 +460,8 @@ def main(arguments):
             hparams["model"],
             settings=hparams,
             sources=sources,
-            csv=csvs["train"],
             table=markdown(rows),
-            command=command,
+            run=run,
         )
         shutil.copytree(
             hparams["tokenizer_source"],

@@ -29,14 +29,13 @@ from speechbrain_lact.dataio.audio import read_audio
 from speechbrain_lact.dataio.batch import Batch
 from speechbrain_lact.evaluation.coherence import quality
 from speechbrain_lact.inference.AudioLM import write_audio_model
-from speechbrain_lact.inference.card import training_sources
 from speechbrain_lact.utils.brain import GlobalBatches
 from speechbrain_lact.utils.processes import on_main
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "LibriSpeech"))
 from train import (  # noqa: E402
-    check_sizes,
+    begin_run,
     given_settings,
     load_yaml,
     markdown,
@@ -236,13 +235,14 @@ def main(arguments):
     path, run_opts, overrides = sb.parse_arguments(arguments)
     sb.utils.distributed.ddp_init_group(run_opts)
     hparams, given, csvs = load_experiment(path, overrides)
-    sources = training_sources(hparams, hparams["data_licenses"])
+    settings = plain_settings(path, dict(given))
+    command = [str(Path(__file__).relative_to(HERE.parents[1])), *arguments]
+    run, sources = begin_run(settings, run_opts, hparams, csvs, command)
     sb.create_experiment_directory(
         experiment_directory=hparams["output_folder"],
         hyperparams_to_save=path,
         overrides=given,
     )
-    check_sizes(hparams)
     if not hparams["checkpointer"].list_checkpoints():
         learn_codebooks(hparams, csvs["train"])
     brain = TokenizerBrain(
@@ -253,6 +253,7 @@ def main(arguments):
         checkpointer=hparams["checkpointer"],
     )
     brain.bad_files = set()
+    brain.before_training = lambda: run.note(command)
     brain.optimizer_step_limit = hparams["number_of_steps"]
     loader = {
         "num_workers": hparams["num_workers"],
@@ -277,7 +278,6 @@ def main(arguments):
     if if_main_process():
         write_results(brain, rows, began)
         folder = Path(hparams["output_folder"])
-        command = [str(Path(__file__).relative_to(HERE.parents[1])), *arguments]
         write_audio_model(
             folder / "model",
             folder / "hyperparams.yaml",
@@ -285,9 +285,8 @@ def main(arguments):
             hparams["tokenizer"],
             settings=hparams,
             sources=sources,
-            csv=csvs["train"],
             table=markdown(rows),
-            command=command,
+            run=run,
         )
 
 

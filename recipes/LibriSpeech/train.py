@@ -20,6 +20,8 @@ import re
 import resource
 import sys
 import time
+from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 
 import sentencepiece
@@ -44,14 +46,19 @@ from speechbrain.utils.distributed import if_main_process
 from speechbrain.utils.logger import get_logger
 from speechbrain_lact.dataio.audio import read_audio
 from speechbrain_lact.dataio.batch import Batch
-from speechbrain_lact.inference.card import training_sources, write_card
+from speechbrain_lact.inference.card import (
+    count_hours,
+    recorded_sources,
+    training_sources,
+    write_card,
+)
 from speechbrain_lact.inference.export import (
     check_repo,
     push_model,
     write_model,
 )
 from speechbrain_lact.lobes.models.transformer.LaCT import LaCTEncoderState
-from speechbrain_lact.nnet.lact import LaCT
+from speechbrain_lact.nnet.lact import LaCT, frozen_memory
 from speechbrain_lact.processing.boundaries import greedy_labels
 from speechbrain_lact.processing.sessions import (
     SessionBatchSampler,
@@ -59,13 +66,30 @@ from speechbrain_lact.processing.sessions import (
 )
 from speechbrain_lact.processing.speaker_states import load_embedder
 from speechbrain_lact.utils.brain import GlobalBatches
-from speechbrain_lact.utils.processes import on_main
+from speechbrain_lact.utils.processes import count_processes, on_main
+from speechbrain_lact.utils.run_record import RunRecord, describe_run
 
 HERE = Path(__file__).resolve().parent
 MINI = HERE.parents[1] / "hparams" / "mini.yaml"
 MINI_HOURS = 20
 NEVER = -1e4  # a bias with which nothing is chosen
 SESSION = 12  # utterances of a session, about, in a batch of whole ones
+# Settings that are numbers, and the least that each may be.
+COUNTS = {
+    "number_of_steps": 1,
+    "number_of_epochs": 1,
+    "warmup_steps": 0,
+    "batch_size": 1,
+    "test_batch_size": 1,
+    "grad_accumulation_factor": 1,
+    "avg_checkpoints": 1,
+    "bptt_utterances": 1,
+    "join_utterances": 1,
+    "segment": 1,
+    "num_workers": 0,
+    "output_neurons": 1,
+}
+RATES = ("lr", "matrix_lr", "max_grad_norm")
 MEMORIES = ("carried", "reset", "other", "frozen", "none", "session")
 
 logger = get_logger(__name__)
@@ -115,7 +139,8 @@ class ASR(GlobalBatches, sb.Brain):
             feats, lengths = self.hparams.feature_augment(feats, lengths)
         src, lengths = self.modules.CNN(feats, lengths)
         tokens = batch.tokens_bos[0] if self.has_decoder else None
-        options = self.chunk_ends(*heard, src, lengths)
+        options = self.chunks(stage)
+        options["ends"] = self.chunk_ends(heard, src, lengths, options)
         encoded, decoded = self.encode(
             src, tokens, lengths, batch, stage, **options
         )
@@ -126,28 +151,41 @@ class ASR(GlobalBatches, sb.Brain):
         self.audio += float(batch.duration.sum())
         return log_probs, lengths, encoded, decoded
 
-    def chunk_ends(self, feats, feat_lengths, src, lengths):
-        """Where chunks of the memory may end, if not at a fixed length."""
-        find = getattr(self.hparams, "boundaries", None)
-        if find is None or find.kind == "fixed":
+    def chunks(self, stage):
+        """Blocks of a batch, for encoders that stream."""
+        sampler = getattr(self.hparams, "dynchunktrain_config_sampler", None)
+        if sampler is None:
             return {}
+        return {"dynchunktrain_config": sampler(stage)}
+
+    def chunk_ends(self, heard, src, lengths, options):
+        """Where chunks of the memory may end, if not at a fixed length.
+
+        The same as in the exported model: what the encoder is given, a pass
+        before is given, too.
+        """
+        find = getattr(self.hparams, "boundaries", None)
+        if find is None:
+            return None
+
+        def head(encoded):
+            """Scores of the tokens that there are."""
+            size = self.tokenizer.sp.vocab_size()
+            return self.modules.ctc_lin(encoded)[..., :size]
 
         def recognise():
             """Greedy labels of the model as it is."""
-            modules = self.modules
-            return greedy_labels(
-                modules.Transformer, modules.ctc_lin, src, lengths
-            )
+            encoder = self.modules.Transformer
+            return greedy_labels(encoder, head, src, lengths, **options)
 
-        return {"ends": find(feats, feat_lengths, recognise)}
+        return find(*heard, recognise)
 
     def encode(self, src, tokens, lengths, batch, stage, **options):
         """Outputs of encoder and decoder under the kind of memory tried."""
         encoder = self.modules.Transformer
         options["wav_len"] = lengths
-        sampler = getattr(self.hparams, "dynchunktrain_config_sampler", None)
-        if sampler is not None:
-            options["dynchunktrain_config"] = sampler(stage)
+        if options["ends"] is None:  # not all encoders know them
+            del options["ends"]
         if self.memory == "none":
             return encoder(src, tokens, **options)
         place = batch.session, [int(p) for p in batch.position]
@@ -391,7 +429,7 @@ class ASR(GlobalBatches, sb.Brain):
         list of dict
             One row of results for each kind of memory.
         """
-        rows, mixers = [], _lact_modules(self.modules)
+        rows = []
         data, options = load(1)
         speakers = {data.data[i]["spk_id"] for i in data.data_ids}
         for memory in self.hparams.test_memory:
@@ -402,14 +440,11 @@ class ASR(GlobalBatches, sb.Brain):
             if memory == "session":
                 self.memory = "reset" if self.has_memory else "none"
                 heard = load(math.inf)
-            rates = [mixer.base_lr for mixer in mixers]
-            if memory == "frozen":
-                for mixer in mixers:
-                    mixer.base_lr = 0.0
             bad = len(self.bad_files)
-            self.evaluate(heard[0], min_key="WER", test_loader_kwargs=heard[1])
-            for mixer, rate in zip(mixers, rates):
-                mixer.base_lr = rate
+            with frozen_memory([self.modules] if memory == "frozen" else []):
+                self.evaluate(
+                    heard[0], min_key="WER", test_loader_kwargs=heard[1]
+                )
             suffix = "" if len(self.hparams.test_memory) == 1 else f"_{memory}"
             on_main(self.write_stats, f"wer_{name}{suffix}.txt")
             rows.append(self.result(name, memory, len(self.bad_files) - bad))
@@ -658,24 +693,33 @@ def _lact_modules(modules):
 
 def plot_history(history, path):
     """Draws loss and WER over epochs beside the file of numbers."""
-    # Its search for fonts would fill the log.
-    logging.getLogger("matplotlib").setLevel(logging.WARNING)
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
+    from matplotlib.figure import Figure
 
     steps = [entry["step"] for entry in history]
-    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.5))
+    figure = Figure(figsize=(9, 3.5))
+    left, right = figure.subplots(1, 2)
     for key in ("train_loss", "valid_loss"):
         left.plot(steps, [e[key] for e in history], "o-", label=key)
     left.set(xlabel="step", ylabel="CTC loss", yscale="log")
     left.legend()
     right.plot(steps, [e["valid_WER"] for e in history], "o-")
     right.set(xlabel="step", ylabel="WER on the dev set (%)", ylim=(0, None))
-    figure.tight_layout()
-    figure.savefig(path.with_suffix(".png"))
-    plt.close(figure)
+    # Its search for fonts would fill the log.
+    log = logging.getLogger("matplotlib.font_manager")
+    with quiet(log):
+        figure.tight_layout()
+        figure.savefig(path.with_suffix(".png"))
+
+
+@contextmanager
+def quiet(log):
+    """Nothing but warnings of a logger, meanwhile."""
+    level = log.level
+    log.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
 
 
 def prepare_data(settings, skip_prep=False):
@@ -735,7 +779,25 @@ def plain_settings(path, overrides):
     """The YAML's plain values, before any object is made."""
     with open(path, encoding="utf-8") as file:
         text = resolve_references(file, overrides, overrides_must_match=False)
-    return YAML().load(text)
+    settings = YAML().load(text)
+    check_numbers(settings)
+    return settings
+
+
+def check_numbers(settings):
+    """Refuses counts and rates with which nothing can be trained."""
+    for key, least in COUNTS.items():
+        value = settings.get(key, least)
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise ValueError(f"{key}: a whole number, not {value!r}")
+        if value < least:
+            raise ValueError(f"{key}: a number from {least}, not {value}")
+    for key in RATES:
+        value = settings.get(key, 1.0)
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise ValueError(f"{key}: a number, not {value!r}")
+        if not 0 < value < math.inf:
+            raise ValueError(f"{key}: a number above 0, not {value}")
 
 
 def given_settings(overrides):
@@ -864,37 +926,53 @@ def load_experiment(path, overrides):
         raise ValueError(
             f"warmup_steps: {warmup}, but number_of_steps: {steps}"
         )
-    for key in ("bptt_utterances", "join_utterances"):
-        count = hparams.get(key, 1)
-        if not isinstance(count, int) or count < 1:
-            raise ValueError(f"{key}: a number from 1, not {count!r}")
-    unknown = set(hparams["test_memory"]) - set(MEMORIES)
-    if unknown:
+    tried = hparams["test_memory"]
+    if not isinstance(tried, list) or not tried or set(tried) - set(MEMORIES):
         raise ValueError(
-            f"test_memory: {', '.join(MEMORIES)}, not {', '.join(unknown)}"
+            f"test_memory: a list of {', '.join(MEMORIES)}, not {tried!r}"
+        )
+    if hparams["test_decoding"] not in ("greedy", "beam"):
+        raise ValueError(
+            f"test_decoding: greedy or beam, not {hparams['test_decoding']!r}"
         )
     return hparams, csvs
 
 
-def check_sizes(hparams):
-    """Refuses to go on from checkpoints of a model of other sizes."""
-    path = Path(hparams["save_folder"]) / "sizes.json"
-    sizes = {
-        name: list(value.shape)
-        for name, value in hparams["model"].state_dict().items()
-    }
-    if "domains" in hparams:
-        sizes["domains"] = hparams["domains"]
-    if path.exists():
-        before = json.loads(path.read_text())
-        keys = [k for k in {**before, **sizes} if before.get(k) != sizes.get(k)]
-        if keys:
-            raise ValueError(
-                f"{path.parent} holds a model of other sizes ({keys[0]}: "
-                f"{before.get(keys[0])} there, {sizes.get(keys[0])} here): "
-                f"use another output_folder, or the settings it was made with"
-            )
-    path.write_text(json.dumps(sizes))
+def begin_run(settings, run_opts, hparams, csvs, command):
+    """The record of the run; refuses an output folder of another one.
+
+    Arguments
+    ---------
+    settings : dict
+        The YAML's plain values.
+    run_opts : dict
+        SpeechBrain's options.
+    hparams : dict
+        The experiment.
+    csvs : dict
+        As `prepare_data`.
+    command : list of str
+        What was typed.
+
+    Returns
+    -------
+    record : RunRecord
+    sources : list of Source
+        What the run was begun with.
+    """
+    check_numbers(run_opts)
+    licences, processes = hparams["data_licenses"], count_processes()
+
+    def begin():
+        """Compares, or writes."""
+        sources = training_sources(hparams, licences)
+        count_hours(sources, csvs["train"])
+        begun = describe_run(settings, run_opts, hparams, csvs, processes)
+        entries = list(map(asdict, sources))
+        return RunRecord.open(hparams["save_folder"], begun, entries, command)
+
+    record = on_main(begin)
+    return record, recorded_sources(record.content["sources"], licences)
 
 
 def make_searcher(hparams, tokenizer):
@@ -957,14 +1035,15 @@ def main(arguments):
     path, run_opts, overrides = sb.parse_arguments(arguments)
     sb.utils.distributed.ddp_init_group(run_opts)
     hparams, csvs = load_experiment(path, overrides)
-    sources = training_sources(hparams, hparams["data_licenses"])
     check_repo(hparams["push_to_hub"])
+    settings = plain_settings(path, dict(hparams["overrides"]))
+    command = [str(Path(__file__).relative_to(HERE.parents[1])), *arguments]
+    run, sources = begin_run(settings, run_opts, hparams, csvs, command)
     sb.create_experiment_directory(
         experiment_directory=hparams["output_folder"],
         hyperparams_to_save=path,
         overrides=hparams["overrides"],  # mini.yaml's among them
     )
-    check_sizes(hparams)
     if "pretrainer" in hparams:
         on_main(hparams["pretrainer"].collect_files)
         hparams["pretrainer"].load_collected()
@@ -973,6 +1052,7 @@ def main(arguments):
     if "tokenizer_folder" in hparams and not list(Path(folder).glob("*.model")):
         raise ValueError(f"tokenizer_folder: {folder} has no tokenizer")
     tokenizer = make_tokenizer(folder, csvs["train"], hparams)
+    on_main(run.check_tokenizer, f"{tokenizer.prefix_model_file}.model")
     brain = ASR(
         modules=hparams["modules"],
         opt_class=hparams["opt_class"],
@@ -981,6 +1061,7 @@ def main(arguments):
         checkpointer=hparams["checkpointer"],
     )
     brain.prepare(tokenizer)
+    brain.before_training = lambda: run.note(command)
     most = hparams.get("join_utterances", 1)
     train = make_dataset(csvs["train"], hparams, tokenizer, most)
     valid = make_dataset(csvs["valid"][0], hparams, tokenizer)
@@ -1016,10 +1097,7 @@ def main(arguments):
         folder = Path(hparams["output_folder"]) / "model"
         yaml = folder.parent / "hyperparams.yaml"
         write_model(folder, yaml, hparams, tokenizer)
-        command = [str(Path(__file__).relative_to(HERE.parents[1])), *arguments]
-        write_card(
-            folder, hparams, sources, csvs, rows, markdown(rows), command
-        )
+        write_card(folder, hparams, sources, csvs, rows, markdown(rows), run)
         if hparams["push_to_hub"]:
             logger.info("%s", push_model(folder, hparams["push_to_hub"]))
 

@@ -34,10 +34,7 @@ from speechbrain.utils.logger import get_logger
 from speechbrain.utils.metric_stats import EER
 from speechbrain_lact.dataio.audio import read_audio
 from speechbrain_lact.dataio.batch import Batch
-from speechbrain_lact.inference.card import (
-    training_sources,
-    write_embedder_card,
-)
+from speechbrain_lact.inference.card import write_embedder_card
 from speechbrain_lact.inference.export import write_embedder
 from speechbrain_lact.utils.brain import GlobalBatches
 from speechbrain_lact.utils.processes import on_main
@@ -51,7 +48,7 @@ from mini_speech_prepare import (  # noqa: E402
     make_room,
 )
 from train import (  # noqa: E402
-    check_sizes,
+    begin_run,
     given_settings,
     load_yaml,
     markdown,
@@ -407,7 +404,9 @@ def main(arguments):
     path, run_opts, overrides = sb.parse_arguments(arguments)
     sb.utils.distributed.ddp_init_group(run_opts)
     hparams, given, csvs = load_experiment(path, overrides)
-    sources = training_sources(hparams, hparams["data_licenses"])
+    settings = plain_settings(path, dict(given))
+    command = [str(Path(__file__).relative_to(HERE.parents[1])), *arguments]
+    run, sources = begin_run(settings, run_opts, hparams, csvs, command)
     sb.create_experiment_directory(
         experiment_directory=hparams["output_folder"],
         hyperparams_to_save=path,
@@ -415,7 +414,6 @@ def main(arguments):
     )
     on_main(lambda: number_voices(hparams, csvs["train"]) and None)
     labels = number_voices(hparams, csvs["train"])
-    check_sizes(hparams)
     on_main(
         prepare_rirs,
         hparams["rir_annotation"],
@@ -430,6 +428,7 @@ def main(arguments):
         checkpointer=hparams["checkpointer"],
     )
     brain.bad_files = set()
+    brain.before_training = lambda: run.note(command)
     loader = {"num_workers": hparams["num_workers"], "collate_fn": Batch}
     # One at a time: the convolutions would hear padding.
     alone = {**loader, "batch_size": 1}
@@ -458,7 +457,6 @@ def main(arguments):
         folder = Path(hparams["output_folder"]) / "model"
         yaml = folder.parent / "hyperparams.yaml"
         write_embedder(folder, yaml, hparams["embedding_model"], threshold)
-        command = [str(Path(__file__).relative_to(HERE.parents[1])), *arguments]
         write_embedder_card(
             folder,
             hparams,
@@ -467,7 +465,7 @@ def main(arguments):
             rows,
             markdown(rows),
             threshold,
-            command,
+            run,
         )
 
 

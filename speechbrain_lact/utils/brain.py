@@ -14,6 +14,7 @@ from speechbrain.core import Stage
 from speechbrain.utils.distributed import get_rank
 from speechbrain_lact.utils.processes import (
     count_processes,
+    on_main,
     share_gradients,
     share_parameters,
     total,
@@ -34,6 +35,9 @@ class GlobalBatches:
     gradient of every parameter in every batch, and hide the modules'
     attributes.
     """
+
+    before_training = None
+    """Called by the main process before the first step, if one is made."""
 
     def unusable(self, batch):
         """Whether there is nothing to learn from in a batch."""
@@ -82,6 +86,9 @@ class GlobalBatches:
         torch.Tensor
             The loss of all processes; NaN if none had anything to learn from.
         """
+        if self.before_training is not None:
+            on_main(self.before_training)
+            self.before_training = None
         if self.batches is None:  # it may differ between epochs
             self.batches = len(self.loader)
         self.bad_files.update(getattr(batch, "bad", ()))
