@@ -28,12 +28,12 @@ from safetensors.torch import load_file, save_file
 from tqdm import tqdm
 
 import speechbrain as sb
-from speechbrain.dataio.batch import PaddedBatch
 from speechbrain.dataio.dataio import load_data_csv
 from speechbrain.dataio.dataset import DynamicItemDataset
-from speechbrain.utils.distributed import if_main_process, run_on_main
+from speechbrain.utils.distributed import if_main_process
 from speechbrain.utils.logger import get_logger
 from speechbrain_lact.dataio.audio import read_row
+from speechbrain_lact.dataio.batch import Batch
 from speechbrain_lact.inference.ASR import fingerprint
 from speechbrain_lact.inference.AudioLM import (
     DEFAULT_TOKENIZER,
@@ -41,17 +41,18 @@ from speechbrain_lact.inference.AudioLM import (
     load_tokenizer,
     write_audio_model,
 )
-from speechbrain_lact.inference.card import training_sources
 from speechbrain_lact.processing.sessions import (
     SessionBatchSampler,
     SessionStates,
 )
 from speechbrain_lact.processing.speaker_states import DEFAULT_EMBEDDER
+from speechbrain_lact.utils.brain import GlobalBatches
+from speechbrain_lact.utils.processes import count_processes, on_main
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "LibriSpeech"))
 from train import (  # noqa: E402
-    check_sizes,
+    begin_run,
     given_settings,
     load_voices,
     load_yaml,
@@ -63,7 +64,7 @@ from train import (  # noqa: E402
 logger = get_logger(__name__)
 
 
-class AudioLMBrain(sb.Brain):
+class AudioLMBrain(GlobalBatches, sb.Brain):
     """Next-row prediction over segments of long recordings."""
 
     def prepare(self):
@@ -73,6 +74,7 @@ class AudioLMBrain(sb.Brain):
         if self.hparams.carry_state:
             self.checkpointer.add_recoverable("states", self.states)
         self.carry = self.hparams.carry_state
+        self.bad_files = set()
 
     def init_optimizers(self):
         """`matrix_opt_class` for what maps all features of a layer to as many
@@ -140,11 +142,15 @@ class AudioLMBrain(sb.Brain):
         bits = F.cross_entropy(
             logits[real].float(), targets[real], reduction="sum"
         ) / math.log(2)
-        count = int(real.sum())
+        self.count = count = int(real.sum())
         if stage != sb.Stage.TRAIN:
             self.bits += float(bits)
             self.tokens += count
         return bits / max(count, 1)
+
+    def weight(self, batch):
+        """Tokens that the mean was taken over."""
+        return self.count
 
     def on_stage_start(self, stage, epoch=None):
         """Recordings begin anew unless resumed midway."""
@@ -333,20 +339,25 @@ def make_dataset(csv, kept, hparams, kinds=(False, True)):
     return data
 
 
-def segment_loader(data, hparams, shuffle):
-    """Options of a data loader that plays recordings in order."""
+def segment_loader(data, hparams, brain=None):
+    """Options of a data loader that plays recordings in order; for the
+    training of a brain shuffled, and shared among its processes."""
     rows = [data.data[i] for i in data.data_ids]
+    share = {}
+    if brain is not None and brain.distributed_launch:
+        share["rank"], share["world_size"] = brain.rank, count_processes()
     sampler = SessionBatchSampler(
         [row["session"] for row in rows],
         [row["position"] for row in rows],
         hparams["batch_size"],
-        shuffle=shuffle,
+        shuffle=brain is not None,
         seed=hparams["seed"],
+        **share,
     )
     return {
         "batch_sampler": sampler,
         "num_workers": hparams["num_workers"],
-        "collate_fn": lambda rows: PaddedBatch(
+        "collate_fn": lambda rows: Batch(
             rows, padded_keys=["rows"], padding_kwargs={"mode": "constant"}
         ),
         # Its own, so that loading leaves the global one alone.
@@ -359,7 +370,7 @@ def load_experiment(path, overrides):
     given = given_settings(overrides)
     settings = plain_settings(path, dict(given))
     Path(settings["save_folder"]).mkdir(parents=True, exist_ok=True)
-    run_on_main(prepare_data, args=[settings])
+    on_main(prepare_data, settings)
     csvs = prepare_data(settings, skip_prep=True)
     source = settings["tokenizer"] or DEFAULT_TOKENIZER
     tokenizer = load_tokenizer(source)
@@ -390,13 +401,14 @@ def main(arguments):
     path, run_opts, overrides = sb.parse_arguments(arguments)
     sb.utils.distributed.ddp_init_group(run_opts)
     hparams, given, csvs = load_experiment(path, overrides)
-    sources = training_sources(hparams, hparams["data_licenses"])
+    settings = plain_settings(path, dict(given))
+    command = [str(Path(__file__).relative_to(HERE.parents[1])), *arguments]
+    run, sources = begin_run(settings, run_opts, hparams, csvs, command)
     sb.create_experiment_directory(
         experiment_directory=hparams["output_folder"],
         hyperparams_to_save=path,
         overrides=given,
     )
-    check_sizes(hparams)
 
     def read(csv):
         """Tokens and voices of a CSV."""
@@ -404,7 +416,9 @@ def main(arguments):
         made_by = "_".join(map(fingerprint, parts))
         cache = f"{Path(csv).stem}_{made_by}.safetensors"
         cache = Path(hparams["save_folder"]) / cache
-        return encode_corpus(csv, *parts, hparams["sample_rate"], cache)
+        arguments = csv, *parts, hparams["sample_rate"], cache
+        on_main(lambda: encode_corpus(*arguments) and None)
+        return encode_corpus(*arguments)
 
     brain = AudioLMBrain(
         modules=hparams["modules"],
@@ -417,10 +431,11 @@ def main(arguments):
     train = make_dataset(csvs["train"], read(csvs["train"]), hparams)
     valid = csvs["valid"][0]
     valid = make_dataset(valid, read(valid), hparams, kinds=(False,))
-    loader = segment_loader(train, hparams, shuffle=True)
+    loader = segment_loader(train, hparams, brain)
     brain.train_sampler = loader["batch_sampler"]
     steps = hparams["number_of_steps"]
     hparams["epoch_counter"].limit = math.ceil(steps / len(brain.train_sampler))
+    brain.before_training = lambda: run.note(command)
     brain.optimizer_step_limit = steps
     train_loader = sb.dataio.dataloader.make_dataloader(train, **loader)
     brain.checkpointer.add_recoverable("dataloader-TRAIN", train_loader)
@@ -428,17 +443,16 @@ def main(arguments):
         hparams["epoch_counter"],
         train_loader,
         valid,
-        valid_loader_kwargs=segment_loader(valid, hparams, shuffle=False),
+        valid_loader_kwargs=segment_loader(valid, hparams),
     )
     rows = []
     for csv in csvs["test"]:
         data = make_dataset(csv, read(csv), hparams, kinds=(False,))
-        loader = segment_loader(data, hparams, shuffle=False)
+        loader = segment_loader(data, hparams)
         rows += brain.test(Path(csv).stem, data, loader)
     if if_main_process():
         write_results(brain, rows, began)
         folder = Path(hparams["output_folder"])
-        command = [str(Path(__file__).relative_to(HERE.parents[1])), *arguments]
         write_audio_model(
             folder / "model",
             folder / "hyperparams.yaml",
@@ -446,9 +460,8 @@ def main(arguments):
             hparams["model"],
             settings=hparams,
             sources=sources,
-            csv=csvs["train"],
             table=markdown(rows),
-            command=command,
+            run=run,
         )
         shutil.copytree(
             hparams["tokenizer_source"],

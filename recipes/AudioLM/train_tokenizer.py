@@ -23,18 +23,19 @@ import torch
 import speechbrain as sb
 from speechbrain.dataio.dataio import load_data_csv
 from speechbrain.dataio.dataset import DynamicItemDataset
-from speechbrain.utils.distributed import if_main_process, run_on_main
+from speechbrain.utils.distributed import if_main_process
 from speechbrain.utils.logger import get_logger
 from speechbrain_lact.dataio.audio import read_audio, read_row
-from speechbrain_lact.dataio.batch import Batch, SkipBadFiles
+from speechbrain_lact.dataio.batch import Batch
 from speechbrain_lact.evaluation.coherence import quality
 from speechbrain_lact.inference.AudioLM import write_audio_model
-from speechbrain_lact.inference.card import training_sources
+from speechbrain_lact.utils.brain import GlobalBatches
+from speechbrain_lact.utils.processes import on_main
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "LibriSpeech"))
 from train import (  # noqa: E402
-    check_sizes,
+    begin_run,
     given_settings,
     load_yaml,
     markdown,
@@ -45,7 +46,7 @@ from train import (  # noqa: E402
 logger = get_logger(__name__)
 
 
-class TokenizerBrain(SkipBadFiles, sb.Brain):
+class TokenizerBrain(GlobalBatches, sb.Brain):
     """Trains the vocoder on quantized frames."""
 
     def compute_forward(self, batch, stage):
@@ -220,7 +221,7 @@ def load_experiment(path, overrides):
     given = given_settings(overrides)
     settings = plain_settings(path, dict(given))
     Path(settings["save_folder"]).mkdir(parents=True, exist_ok=True)
-    run_on_main(prepare_data, args=[settings])
+    on_main(prepare_data, settings)
     csvs = prepare_data(settings, skip_prep=True)
     try:
         hparams = load_yaml(path, given)
@@ -238,13 +239,14 @@ def main(arguments):
     path, run_opts, overrides = sb.parse_arguments(arguments)
     sb.utils.distributed.ddp_init_group(run_opts)
     hparams, given, csvs = load_experiment(path, overrides)
-    sources = training_sources(hparams, hparams["data_licenses"])
+    settings = plain_settings(path, dict(given))
+    command = [str(Path(__file__).relative_to(HERE.parents[1])), *arguments]
+    run, sources = begin_run(settings, run_opts, hparams, csvs, command)
     sb.create_experiment_directory(
         experiment_directory=hparams["output_folder"],
         hyperparams_to_save=path,
         overrides=given,
     )
-    check_sizes(hparams)
     if not hparams["checkpointer"].list_checkpoints():
         learn_codebooks(hparams, csvs["train"])
     brain = TokenizerBrain(
@@ -255,6 +257,7 @@ def main(arguments):
         checkpointer=hparams["checkpointer"],
     )
     brain.bad_files = set()
+    brain.before_training = lambda: run.note(command)
     brain.optimizer_step_limit = hparams["number_of_steps"]
     loader = {
         "num_workers": hparams["num_workers"],
@@ -279,7 +282,6 @@ def main(arguments):
     if if_main_process():
         write_results(brain, rows, began)
         folder = Path(hparams["output_folder"])
-        command = [str(Path(__file__).relative_to(HERE.parents[1])), *arguments]
         write_audio_model(
             folder / "model",
             folder / "hyperparams.yaml",
@@ -287,9 +289,8 @@ def main(arguments):
             hparams["tokenizer"],
             settings=hparams,
             sources=sources,
-            csv=csvs["train"],
             table=markdown(rows),
-            command=command,
+            run=run,
         )
 
 

@@ -29,7 +29,6 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import matplotlib
 import numpy as np
 import torch
 from conditions import (
@@ -41,6 +40,7 @@ from conditions import (
     Utterance,
 )
 from librispeech_prepare import prepare_librispeech
+from matplotlib.figure import Figure
 from mini_speech_prepare import prepare_mini_speech
 from tqdm import tqdm
 
@@ -62,15 +62,12 @@ from speechbrain_lact.inference.ASR import (
     fingerprint,
 )
 from speechbrain_lact.inference.export import PipelineState
-from speechbrain_lact.nnet.lact import LaCT
+from speechbrain_lact.nnet.lact import LaCT, frozen_memory
 from speechbrain_lact.processing.speaker_states import (
     DEFAULT_EMBEDDER,
     SpeakerBank,
     load_embedder,
 )
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt  # noqa: E402
 
 logger = get_logger(__name__)
 
@@ -424,15 +421,8 @@ def hear_memory(model, system, utterances, wave, batch_size, bar, names=None):
     key = keys.get(system, lambda u: u.session)
     lanes = list(group(order, key).values())
     sources = strangers(lanes) if system == "other" else None
-    rates = [mixer.base_lr for mixer in model.mixers]
-    try:
-        for mixer in model.mixers:
-            if system == "frozen":
-                mixer.base_lr = 0.0
+    with frozen_memory(model.mixers if system == "frozen" else []):
         return play(model, lanes, wave, batch_size, bar, sources=sources)
-    finally:
-        for mixer, rate in zip(model.mixers, rates):
-            mixer.base_lr = rate
 
 
 @torch.no_grad()
@@ -1502,13 +1492,8 @@ def plot_positions(positions, path, scored):
     """
     columns = min(len(positions), 4)
     lines = -(-len(positions) // columns)
-    figure, axes = plt.subplots(
-        lines,
-        columns,
-        figsize=(4 * columns, 3.2 * lines),
-        squeeze=False,
-        layout="constrained",
-    )
+    figure = Figure(figsize=(4 * columns, 3.2 * lines), layout="constrained")
+    axes = figure.subplots(lines, columns, squeeze=False)
     names = dict.fromkeys(s for found in positions.values() for s in found)
     colours = {name: f"C{i}" for i, name in enumerate(names)}
     for axis, (pool, found) in zip(axes.flat, positions.items()):
@@ -1535,7 +1520,6 @@ def plot_positions(positions, path, scored):
     ncols = min(4, 2 * columns)
     figure.legend(handles, labels, loc="outside upper center", ncols=ncols)
     figure.savefig(path, dpi=120, bbox_inches="tight")
-    plt.close(figure)
 
 
 # --- The command ---------------------------------------------------------

@@ -20,9 +20,9 @@ import sys
 import time
 from pathlib import Path
 
-import matplotlib
 import numpy
 import torch
+from matplotlib.figure import Figure
 from report import RESAMPLES, interval
 from train import (
     ASR,
@@ -35,9 +35,6 @@ from train import (
 
 import speechbrain as sb
 from speechbrain.utils.logger import get_logger
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt  # noqa: E402
 
 logger = get_logger(__name__)
 
@@ -301,7 +298,8 @@ def plot_wer(path, names, scores):
             for s in scores
         ]
     )
-    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 4))
+    figure = Figure(figsize=(9, 4))
+    left, right = figure.subplots(1, 2)
     places, counts = numpy.unique(wer, axis=1, return_counts=True)
     left.scatter(*places, s=300 * counts / counts.max(), alpha=0.5)
     edge = max(wer.max(), 1)
@@ -322,7 +320,8 @@ def plot_wer(path, names, scores):
 
 def plot_time(path, names, scores):
     """Time of each utterance over its length."""
-    figure, axes = plt.subplots(figsize=(5, 4))
+    figure = Figure(figsize=(5, 4))
+    axes = figure.subplots()
     for name, s in zip(names, scores):
         axes.plot(
             [r["duration"] for r in s.values()],
@@ -338,7 +337,8 @@ def plot_time(path, names, scores):
 
 def plot_summary(path, names, scores):
     """WER and CER with intervals over speakers."""
-    figure, axes = plt.subplots(1, 2, figsize=(7, 4))
+    figure = Figure(figsize=(7, 4))
+    axes = figure.subplots(1, 2)
     for axis, kind in zip(axes, ("word", "character")):
         for place, s in enumerate(scores):
             counts = by_speaker(s, kind)
@@ -354,7 +354,6 @@ def save(figure, path):
     """Writes a picture."""
     figure.tight_layout()
     figure.savefig(path)
-    plt.close(figure)
 
 
 def main(arguments):

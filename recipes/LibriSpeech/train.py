@@ -20,6 +20,8 @@ import re
 import resource
 import sys
 import time
+from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 
 import sentencepiece
@@ -34,38 +36,67 @@ from speechbrain.decoders.scorer import (
     ScorerBuilder,
     TransformerLMScorer,
 )
+from speechbrain.processing.features import (
+    InputNormalization,
+    combine_gaussian_statistics,
+    combine_gaussian_statistics_distributed,
+)
 from speechbrain.tokenizers.SentencePiece import SentencePiece
-from speechbrain.utils.distributed import if_main_process, run_on_main
+from speechbrain.utils.distributed import if_main_process
 from speechbrain.utils.logger import get_logger
 from speechbrain_lact.convert import read_converted
 from speechbrain_lact.dataio.audio import read_audio
-from speechbrain_lact.dataio.batch import Batch, SkipBadFiles
-from speechbrain_lact.inference.card import training_sources, write_card
+from speechbrain_lact.dataio.batch import Batch
+from speechbrain_lact.inference.card import (
+    count_hours,
+    recorded_sources,
+    training_sources,
+    write_card,
+)
 from speechbrain_lact.inference.export import (
     check_repo,
     push_model,
     write_model,
 )
 from speechbrain_lact.lobes.models.transformer.LaCT import LaCTEncoderState
-from speechbrain_lact.nnet.lact import LaCT
+from speechbrain_lact.nnet.lact import LaCT, frozen_memory
 from speechbrain_lact.processing.boundaries import greedy_labels
 from speechbrain_lact.processing.sessions import (
     SessionBatchSampler,
     SessionStates,
 )
 from speechbrain_lact.processing.speaker_states import load_embedder
+from speechbrain_lact.utils.brain import GlobalBatches
+from speechbrain_lact.utils.processes import count_processes, on_main
+from speechbrain_lact.utils.run_record import RunRecord, describe_run
 
 HERE = Path(__file__).resolve().parent
 MINI = HERE.parents[1] / "hparams" / "mini.yaml"
 MINI_HOURS = 20
 NEVER = -1e4  # a bias with which nothing is chosen
 SESSION = 12  # utterances of a session, about, in a batch of whole ones
+# Settings that are numbers, and the least that each may be.
+COUNTS = {
+    "number_of_steps": 1,
+    "number_of_epochs": 1,
+    "warmup_steps": 0,
+    "batch_size": 1,
+    "test_batch_size": 1,
+    "grad_accumulation_factor": 1,
+    "avg_checkpoints": 1,
+    "bptt_utterances": 1,
+    "join_utterances": 1,
+    "segment": 1,
+    "num_workers": 0,
+    "output_neurons": 1,
+}
+RATES = ("lr", "matrix_lr", "max_grad_norm")
 MEMORIES = ("carried", "reset", "other", "frozen", "none", "session")
 
 logger = get_logger(__name__)
 
 
-class ASR(SkipBadFiles, sb.Brain):
+class ASR(GlobalBatches, sb.Brain):
     """Trains with the memory carried over sessions and tests what it does."""
 
     def prepare(self, tokenizer):
@@ -84,10 +115,10 @@ class ASR(SkipBadFiles, sb.Brain):
         self.voices = {}
         self.through = getattr(self.hparams, "bptt_utterances", 1)
         if self.through > 1:
-            if self.grad_accumulation_factor > 1 or self.distributed_launch:
+            if self.grad_accumulation_factor > 1:
                 raise ValueError(
                     f"bptt_utterances: {self.through} needs "
-                    "grad_accumulation_factor: 1 and one process"
+                    "grad_accumulation_factor: 1"
                 )
             self.grad_accumulation_factor = self.through
 
@@ -109,7 +140,8 @@ class ASR(SkipBadFiles, sb.Brain):
             feats, lengths = self.hparams.feature_augment(feats, lengths)
         src, lengths = self.modules.CNN(feats, lengths)
         tokens = batch.tokens_bos[0] if self.has_decoder else None
-        options = self.chunk_ends(*heard, src, lengths)
+        options = self.chunks(stage)
+        options["ends"] = self.chunk_ends(heard, src, lengths, options)
         encoded, decoded = self.encode(
             src, tokens, lengths, batch, stage, **options
         )
@@ -120,28 +152,41 @@ class ASR(SkipBadFiles, sb.Brain):
         self.audio += float(batch.duration.sum())
         return log_probs, lengths, encoded, decoded
 
-    def chunk_ends(self, feats, feat_lengths, src, lengths):
-        """Where chunks of the memory may end, if not at a fixed length."""
-        find = getattr(self.hparams, "boundaries", None)
-        if find is None or find.kind == "fixed":
+    def chunks(self, stage):
+        """Blocks of a batch, for encoders that stream."""
+        sampler = getattr(self.hparams, "dynchunktrain_config_sampler", None)
+        if sampler is None:
             return {}
+        return {"dynchunktrain_config": sampler(stage)}
+
+    def chunk_ends(self, heard, src, lengths, options):
+        """Where chunks of the memory may end, if not at a fixed length.
+
+        The same as in the exported model: what the encoder is given, a pass
+        before is given, too.
+        """
+        find = getattr(self.hparams, "boundaries", None)
+        if find is None:
+            return None
+
+        def head(encoded):
+            """Scores of the tokens that there are."""
+            size = self.tokenizer.sp.vocab_size()
+            return self.modules.ctc_lin(encoded)[..., :size]
 
         def recognise():
             """Greedy labels of the model as it is."""
-            modules = self.modules
-            return greedy_labels(
-                modules.Transformer, modules.ctc_lin, src, lengths
-            )
+            encoder = self.modules.Transformer
+            return greedy_labels(encoder, head, src, lengths, **options)
 
-        return {"ends": find(feats, feat_lengths, recognise)}
+        return find(*heard, recognise)
 
     def encode(self, src, tokens, lengths, batch, stage, **options):
         """Outputs of encoder and decoder under the kind of memory tried."""
         encoder = self.modules.Transformer
         options["wav_len"] = lengths
-        sampler = getattr(self.hparams, "dynchunktrain_config_sampler", None)
-        if sampler is not None:
-            options["dynchunktrain_config"] = sampler(stage)
+        if options["ends"] is None:  # not all encoders know them
+            del options["ends"]
         if self.memory == "none":
             return encoder(src, tokens, **options)
         place = batch.session, [int(p) for p in batch.position]
@@ -157,8 +202,8 @@ class ASR(SkipBadFiles, sb.Brain):
         *outputs, after = encoder(src, tokens, state=state, **options)
         self.updates += (after.updates - state.updates).tolist()
         self.skipped += int((after.skipped - state.skipped).sum())
-        goes_on = stage == sb.Stage.TRAIN and self.step % self.through
-        self.states.keep(*place, after, detach=not goes_on)
+        ends = stage != sb.Stage.TRAIN or self.boundary or self.through == 1
+        self.states.keep(*place, after, detach=ends)
         if self.memory == "other":
             state = self.other_voices(batch.spk_id, state)
             *outputs, _ = encoder(src, tokens, state=state, **options)
@@ -221,26 +266,41 @@ class ASR(SkipBadFiles, sb.Brain):
             self.speaker_of.update(zip(batch.id, batch.spk_id))
         return loss
 
-    def fit_batch(self, batch):
-        """As SpeechBrain's. With `bptt_utterances`, nothing is learned until
-        so many utterances were heard, and then from all of them at once:
-        gradients go through the memory to what it was made of."""
+    def on_nothing(self):
+        """Takes part in the statistics that others make of their features."""
+        normalize = self.modules.normalize
+        if not isinstance(normalize, InputNormalization):
+            return
+        epoch = self.hparams.epoch_counter.current
+        if normalize.norm_type == "global" and normalize._should_update(epoch):
+            second = torch.zeros(1, self.hparams.sample_rate)
+            feats, _ = self.hparams.compute_features(
+                second.to(self.device), torch.ones(1, device=self.device)
+            )
+            none = torch.zeros_like(feats[0, 0])
+            found = combine_gaussian_statistics_distributed((0, none, none))
+            if normalize.count:
+                known = normalize.glob_mean, normalize.glob_std.square()
+                known = normalize.count, *(x.to(none) for x in known)
+                found = combine_gaussian_statistics(known, found)
+            normalize.count, normalize.glob_mean, variance = found
+            normalize.glob_std = variance.sqrt()
+
+    def learn(self, loss):
+        """With `bptt_utterances`, nothing is learned until so many utterances
+        were heard, and then from all of them at once: gradients go through
+        the memory to what it was made of."""
         if self.through == 1:
-            return super().fit_batch(batch)
-        should_step = self.step % self.through == 0
-        self.on_fit_batch_start(batch, should_step)
-        with self.training_ctx:
-            outputs = self.compute_forward(batch, sb.Stage.TRAIN)
-            loss = self.compute_objectives(outputs, batch, sb.Stage.TRAIN)
-        self.losses.append(loss / self.through)
-        if should_step:
-            total = self.scaler.scale(sum(self.losses))
-            self.losses = []
-            self.check_loss_isfinite(total)
-            total.backward()
-            self.optimizers_step()
-        self.on_fit_batch_end(batch, outputs, loss, should_step)
-        return loss.detach().cpu()
+            super().learn(loss)
+        else:
+            self.losses.append(loss)
+
+    def optimizers_step(self):
+        """A step; with `bptt_utterances`, with the gradients of all."""
+        if self.losses:
+            losses, self.losses = self.losses, []
+            super().learn(sum(losses))
+        super().optimizers_step()
 
     def decode(self, log_probs, encoded, lengths, stage):
         """Words of each row: CTC greedy while training."""
@@ -299,15 +359,19 @@ class ASR(SkipBadFiles, sb.Brain):
                 "valid_WER": stats["WER"],
             }
         )
-        loggers = (self.hparams.train_logger, self.hparams.tensorboard_logger)
-        for log in loggers:
-            log.log_stats(meta, self.train_stats, stats)
-        self.save_history()
+        on_main(self.log, meta, stats)
         self.checkpointer.save_and_keep_only(
             meta={"WER": stats["WER"], "epoch": epoch},
             min_keys=["WER"],
             num_to_keep=self.hparams.avg_checkpoints,
         )
+
+    def log(self, meta, stats):
+        """Writes what an epoch has come to."""
+        loggers = (self.hparams.train_logger, self.hparams.tensorboard_logger)
+        for log in loggers:
+            log.log_stats(meta, self.train_stats, stats)
+        self.save_history()
 
     def check_updates(self, updates):
         """A memory that never updates is a static network."""
@@ -367,7 +431,7 @@ class ASR(SkipBadFiles, sb.Brain):
         list of dict
             One row of results for each kind of memory.
         """
-        rows, mixers = [], _lact_modules(self.modules)
+        rows = []
         data, options = load(1)
         speakers = {data.data[i]["spk_id"] for i in data.data_ids}
         for memory in self.hparams.test_memory:
@@ -378,20 +442,21 @@ class ASR(SkipBadFiles, sb.Brain):
             if memory == "session":
                 self.memory = "reset" if self.has_memory else "none"
                 heard = load(math.inf)
-            rates = [mixer.base_lr for mixer in mixers]
-            if memory == "frozen":
-                for mixer in mixers:
-                    mixer.base_lr = 0.0
             bad = len(self.bad_files)
-            self.evaluate(heard[0], min_key="WER", test_loader_kwargs=heard[1])
-            for mixer, rate in zip(mixers, rates):
-                mixer.base_lr = rate
+            with frozen_memory([self.modules] if memory == "frozen" else []):
+                self.evaluate(
+                    heard[0], min_key="WER", test_loader_kwargs=heard[1]
+                )
             suffix = "" if len(self.hparams.test_memory) == 1 else f"_{memory}"
-            path = Path(self.hparams.output_folder)
-            with open(path / f"wer_{name}{suffix}.txt", "w") as file:
-                self.wer_metric.write_stats(file)
+            on_main(self.write_stats, f"wer_{name}{suffix}.txt")
             rows.append(self.result(name, memory, len(self.bad_files) - bad))
         return rows
+
+    def write_stats(self, name):
+        """Keeps the alignments of a pass over a test set."""
+        path = Path(self.hparams.output_folder) / name
+        with open(path, "w", encoding="utf-8") as file:
+            self.wer_metric.write_stats(file)
 
     def result(self, name, memory, bad):
         """What is known of one pass over a test set."""
@@ -434,6 +499,26 @@ class Tokenizer(SentencePiece):
             unk_id=0,
             minloglevel=2,
         )
+
+
+def make_tokenizer(folder, csv, hparams):
+    """The tokenizer of a folder; made by the main process if there is none."""
+
+    def load():
+        """Makes what is not there, and loads it."""
+        return Tokenizer(
+            model_dir=folder,
+            vocab_size=hparams["output_neurons"],
+            annotation_train=str(csv),
+            annotation_read="wrd",
+            model_type=hparams["token_type"],
+            bos_id=hparams.get("bos_index", -1),
+            eos_id=hparams.get("eos_index", -1),
+        )
+
+    # SpeechBrain's waits for the others only where there was none yet.
+    on_main(lambda: load() and None)
+    return load()
 
 
 def join_utterances(rows, most, seed):
@@ -620,24 +705,33 @@ def _lact_modules(modules):
 
 def plot_history(history, path):
     """Draws loss and WER over epochs beside the file of numbers."""
-    # Its search for fonts would fill the log.
-    logging.getLogger("matplotlib").setLevel(logging.WARNING)
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
+    from matplotlib.figure import Figure
 
     steps = [entry["step"] for entry in history]
-    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.5))
+    figure = Figure(figsize=(9, 3.5))
+    left, right = figure.subplots(1, 2)
     for key in ("train_loss", "valid_loss"):
         left.plot(steps, [e[key] for e in history], "o-", label=key)
     left.set(xlabel="step", ylabel="CTC loss", yscale="log")
     left.legend()
     right.plot(steps, [e["valid_WER"] for e in history], "o-")
     right.set(xlabel="step", ylabel="WER on the dev set (%)", ylim=(0, None))
-    figure.tight_layout()
-    figure.savefig(path.with_suffix(".png"))
-    plt.close(figure)
+    # Its search for fonts would fill the log.
+    log = logging.getLogger("matplotlib.font_manager")
+    with quiet(log):
+        figure.tight_layout()
+        figure.savefig(path.with_suffix(".png"))
+
+
+@contextmanager
+def quiet(log):
+    """Nothing but warnings of a logger, meanwhile."""
+    level = log.level
+    log.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
 
 
 def prepare_data(settings, skip_prep=False):
@@ -697,7 +791,25 @@ def plain_settings(path, overrides):
     """The YAML's plain values, before any object is made."""
     with open(path, encoding="utf-8") as file:
         text = resolve_references(file, overrides, overrides_must_match=False)
-    return YAML().load(text)
+    settings = YAML().load(text)
+    check_numbers(settings)
+    return settings
+
+
+def check_numbers(settings):
+    """Refuses counts and rates with which nothing can be trained."""
+    for key, least in COUNTS.items():
+        value = settings.get(key, least)
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise ValueError(f"{key}: a whole number, not {value!r}")
+        if value < least:
+            raise ValueError(f"{key}: a number from {least}, not {value}")
+    for key in RATES:
+        value = settings.get(key, 1.0)
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise ValueError(f"{key}: a number, not {value!r}")
+        if not 0 < value < math.inf:
+            raise ValueError(f"{key}: a number above 0, not {value}")
 
 
 def given_settings(overrides):
@@ -797,7 +909,7 @@ def load_experiment(path, overrides):
     if settings["size"] not in ("auto", "full", "mini"):
         raise ValueError(f"size: auto, full or mini, not {settings['size']!r}")
     Path(settings["save_folder"]).mkdir(parents=True, exist_ok=True)
-    run_on_main(prepare_data, args=[settings])
+    on_main(prepare_data, settings)
     csvs = prepare_data(settings, skip_prep=True)
     small = settings["size"] == "mini" or bare
     if settings["size"] == "auto" and not small:
@@ -825,37 +937,53 @@ def load_experiment(path, overrides):
         raise ValueError(
             f"warmup_steps: {warmup}, but number_of_steps: {steps}"
         )
-    for key in ("bptt_utterances", "join_utterances"):
-        count = hparams.get(key, 1)
-        if not isinstance(count, int) or count < 1:
-            raise ValueError(f"{key}: a number from 1, not {count!r}")
-    unknown = set(hparams["test_memory"]) - set(MEMORIES)
-    if unknown:
+    tried = hparams["test_memory"]
+    if not isinstance(tried, list) or not tried or set(tried) - set(MEMORIES):
         raise ValueError(
-            f"test_memory: {', '.join(MEMORIES)}, not {', '.join(unknown)}"
+            f"test_memory: a list of {', '.join(MEMORIES)}, not {tried!r}"
+        )
+    if hparams["test_decoding"] not in ("greedy", "beam"):
+        raise ValueError(
+            f"test_decoding: greedy or beam, not {hparams['test_decoding']!r}"
         )
     return hparams, csvs
 
 
-def check_sizes(hparams):
-    """Refuses to go on from checkpoints of a model of other sizes."""
-    path = Path(hparams["save_folder"]) / "sizes.json"
-    sizes = {
-        name: list(value.shape)
-        for name, value in hparams["model"].state_dict().items()
-    }
-    if "domains" in hparams:
-        sizes["domains"] = hparams["domains"]
-    if path.exists():
-        before = json.loads(path.read_text())
-        keys = [k for k in {**before, **sizes} if before.get(k) != sizes.get(k)]
-        if keys:
-            raise ValueError(
-                f"{path.parent} holds a model of other sizes ({keys[0]}: "
-                f"{before.get(keys[0])} there, {sizes.get(keys[0])} here): "
-                f"use another output_folder, or the settings it was made with"
-            )
-    path.write_text(json.dumps(sizes))
+def begin_run(settings, run_opts, hparams, csvs, command):
+    """The record of the run; refuses an output folder of another one.
+
+    Arguments
+    ---------
+    settings : dict
+        The YAML's plain values.
+    run_opts : dict
+        SpeechBrain's options.
+    hparams : dict
+        The experiment.
+    csvs : dict
+        As `prepare_data`.
+    command : list of str
+        What was typed.
+
+    Returns
+    -------
+    record : RunRecord
+    sources : list of Source
+        What the run was begun with.
+    """
+    check_numbers(run_opts)
+    licences, processes = hparams["data_licenses"], count_processes()
+
+    def begin():
+        """Compares, or writes."""
+        sources = training_sources(hparams, licences)
+        count_hours(sources, csvs["train"])
+        begun = describe_run(settings, run_opts, hparams, csvs, processes)
+        entries = list(map(asdict, sources))
+        return RunRecord.open(hparams["save_folder"], begun, entries, command)
+
+    record = on_main(begin)
+    return record, recorded_sources(record.content["sources"], licences)
 
 
 def make_searcher(hparams, tokenizer):
@@ -918,30 +1046,24 @@ def main(arguments):
     path, run_opts, overrides = sb.parse_arguments(arguments)
     sb.utils.distributed.ddp_init_group(run_opts)
     hparams, csvs = load_experiment(path, overrides)
-    sources = training_sources(hparams, hparams["data_licenses"])
     check_repo(hparams["push_to_hub"])
+    settings = plain_settings(path, dict(hparams["overrides"]))
+    command = [str(Path(__file__).relative_to(HERE.parents[1])), *arguments]
+    run, sources = begin_run(settings, run_opts, hparams, csvs, command)
     sb.create_experiment_directory(
         experiment_directory=hparams["output_folder"],
         hyperparams_to_save=path,
         overrides=hparams["overrides"],  # mini.yaml's among them
     )
-    check_sizes(hparams)
     if "pretrainer" in hparams:
-        run_on_main(hparams["pretrainer"].collect_files)
+        on_main(hparams["pretrainer"].collect_files)
         hparams["pretrainer"].load_collected()
     freeze(hparams["model"], hparams.get("trainable"))
     folder = hparams.get("tokenizer_folder", hparams["save_folder"])
     if "tokenizer_folder" in hparams and not list(Path(folder).glob("*.model")):
         raise ValueError(f"tokenizer_folder: {folder} has no tokenizer")
-    tokenizer = Tokenizer(
-        model_dir=folder,
-        vocab_size=hparams["output_neurons"],
-        annotation_train=str(csvs["train"]),
-        annotation_read="wrd",
-        model_type=hparams["token_type"],
-        bos_id=hparams.get("bos_index", -1),
-        eos_id=hparams.get("eos_index", -1),
-    )
+    tokenizer = make_tokenizer(folder, csvs["train"], hparams)
+    on_main(run.check_tokenizer, f"{tokenizer.prefix_model_file}.model")
     brain = ASR(
         modules=hparams["modules"],
         opt_class=hparams["opt_class"],
@@ -950,6 +1072,7 @@ def main(arguments):
         checkpointer=hparams["checkpointer"],
     )
     brain.prepare(tokenizer)
+    brain.before_training = lambda: run.note(command)
     most = hparams.get("join_utterances", 1)
     train = make_dataset(csvs["train"], hparams, tokenizer, most)
     valid = make_dataset(csvs["valid"][0], hparams, tokenizer)
@@ -985,10 +1108,7 @@ def main(arguments):
         folder = Path(hparams["output_folder"]) / "model"
         yaml = folder.parent / "hyperparams.yaml"
         write_model(folder, yaml, hparams, tokenizer)
-        command = [str(Path(__file__).relative_to(HERE.parents[1])), *arguments]
-        write_card(
-            folder, hparams, sources, csvs, rows, markdown(rows), command
-        )
+        write_card(folder, hparams, sources, csvs, rows, markdown(rows), run)
         if hparams["push_to_hub"]:
             logger.info("%s", push_model(folder, hparams["push_to_hub"]))
 

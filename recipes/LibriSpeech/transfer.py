@@ -46,11 +46,11 @@ from adaptation import (
     hear_plain,
     is_scored,
     load_models,
-    plt,
     read_set,
 )
 from conditions import Condition
 from librispeech_prepare import prepare_librispeech
+from matplotlib.figure import Figure
 from mini_speech_prepare import GRAMMAR_VOICES, GRAMMARS, prepare_mini_speech
 from tqdm import tqdm
 
@@ -431,13 +431,9 @@ def plot(rows, path):
     domains = list(dict.fromkeys(row["domain"] for row in rows))
     systems = list(dict.fromkeys(row["system"] for row in rows))
     styles = {PLAIN: ":", CARRIED: "--", INITIAL: "o-", TUNED: "s-."}
-    figure, axes = plt.subplots(
-        1,
-        len(domains),
-        figsize=(max(5 * len(domains), 7), 5),
-        squeeze=False,
-        layout="constrained",
-    )
+    size = max(5 * len(domains), 7), 5
+    figure = Figure(figsize=size, layout="constrained")
+    axes = figure.subplots(1, len(domains), squeeze=False)
     for (domain, system, way), some in itertools.groupby(
         rows, key=lambda row: (row["domain"], row["system"], row["way"])
     ):
@@ -455,7 +451,6 @@ def plot(rows, path):
     handles, labels = axes[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=3)
     figure.savefig(path, dpi=120)
-    plt.close(figure)
 
 
 def write_report(jobs, given):
@@ -525,7 +520,16 @@ def parse(arguments):
 def main(arguments):
     """Measures what the command line asks for."""
     given = parse(arguments)
+    before = torch.get_num_threads()
     torch.set_num_threads(given.threads)
+    try:
+        measure(given)
+    finally:
+        torch.set_num_threads(before)
+
+
+def measure(given):
+    """Does what `main` was asked for."""
     models = load_models(given)
     for name, seeds in models.items():
         if len(seeds) > 1:

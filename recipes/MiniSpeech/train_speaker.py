@@ -29,16 +29,15 @@ from scipy.signal import sosfilt
 import speechbrain as sb
 from speechbrain.dataio.dataio import load_data_csv
 from speechbrain.dataio.dataset import DynamicItemDataset
-from speechbrain.utils.distributed import if_main_process, run_on_main
+from speechbrain.utils.distributed import if_main_process
 from speechbrain.utils.logger import get_logger
 from speechbrain.utils.metric_stats import EER
 from speechbrain_lact.dataio.audio import read_audio
-from speechbrain_lact.dataio.batch import Batch, SkipBadFiles
-from speechbrain_lact.inference.card import (
-    training_sources,
-    write_embedder_card,
-)
+from speechbrain_lact.dataio.batch import Batch
+from speechbrain_lact.inference.card import write_embedder_card
 from speechbrain_lact.inference.export import write_embedder
+from speechbrain_lact.utils.brain import GlobalBatches
+from speechbrain_lact.utils.processes import on_main
 
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "LibriSpeech")]
@@ -49,7 +48,7 @@ from mini_speech_prepare import (  # noqa: E402
     make_room,
 )
 from train import (  # noqa: E402
-    check_sizes,
+    begin_run,
     given_settings,
     load_yaml,
     markdown,
@@ -60,15 +59,12 @@ from train import (  # noqa: E402
 logger = get_logger(__name__)
 
 
-class SpeakerBrain(SkipBadFiles, sb.Brain):
+class SpeakerBrain(GlobalBatches, sb.Brain):
     """Learns voices; is tested on pairs of utterances of other ones."""
 
-    def fit_batch(self, batch):
-        """Skips one utterance alone, too: a batch of it has no variance."""
-        if batch.empty or len(batch) > 1:
-            return super().fit_batch(batch)
-        self.bad_files.update(batch.bad)
-        return torch.zeros(())
+    def unusable(self, batch):
+        """One utterance alone, too: a batch of it has no variance."""
+        return batch.empty or len(batch) == 1
 
     def compute_forward(self, batch, stage):
         """Cosines to the training voices [B, 1, N], or when not training the
@@ -373,7 +369,7 @@ def load_experiment(path, overrides):
     given = given_settings(overrides)
     settings = plain_settings(path, dict(given))
     Path(settings["save_folder"]).mkdir(parents=True, exist_ok=True)
-    run_on_main(prepare_data, args=[settings])
+    on_main(prepare_data, settings)
     csvs = prepare_data(settings, skip_prep=True)
     known = set(voices_of(csvs["train"])[0])
     if len(known) < 2:
@@ -412,21 +408,21 @@ def main(arguments):
     path, run_opts, overrides = sb.parse_arguments(arguments)
     sb.utils.distributed.ddp_init_group(run_opts)
     hparams, given, csvs = load_experiment(path, overrides)
-    sources = training_sources(hparams, hparams["data_licenses"])
+    settings = plain_settings(path, dict(given))
+    command = [str(Path(__file__).relative_to(HERE.parents[1])), *arguments]
+    run, sources = begin_run(settings, run_opts, hparams, csvs, command)
     sb.create_experiment_directory(
         experiment_directory=hparams["output_folder"],
         hyperparams_to_save=path,
         overrides=given,
     )
+    on_main(lambda: number_voices(hparams, csvs["train"]) and None)
     labels = number_voices(hparams, csvs["train"])
-    check_sizes(hparams)
-    run_on_main(
+    on_main(
         prepare_rirs,
-        args=[
-            hparams["rir_annotation"],
-            hparams["number_of_rirs"],
-            hparams["seed"],
-        ],
+        hparams["rir_annotation"],
+        hparams["number_of_rirs"],
+        hparams["seed"],
     )
     brain = SpeakerBrain(
         modules=hparams["modules"],
@@ -436,6 +432,7 @@ def main(arguments):
         checkpointer=hparams["checkpointer"],
     )
     brain.bad_files = set()
+    brain.before_training = lambda: run.note(command)
     loader = {"num_workers": hparams["num_workers"], "collate_fn": Batch}
     # One at a time: the convolutions would hear padding.
     alone = {**loader, "batch_size": 1}
@@ -464,7 +461,6 @@ def main(arguments):
         folder = Path(hparams["output_folder"]) / "model"
         yaml = folder.parent / "hyperparams.yaml"
         write_embedder(folder, yaml, hparams["embedding_model"], threshold)
-        command = [str(Path(__file__).relative_to(HERE.parents[1])), *arguments]
         write_embedder_card(
             folder,
             hparams,
@@ -473,7 +469,7 @@ def main(arguments):
             rows,
             markdown(rows),
             threshold,
-            command,
+            run,
         )
 
 

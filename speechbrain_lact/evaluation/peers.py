@@ -91,12 +91,12 @@ class Suta:
         torch.Tensor
             Log-probabilities [T, tokens].
         """
-        for value in self.adapted:
-            value.requires_grad_(True)
-        optimizer = torch.optim.AdamW(
-            self.adapted, lr=self.lr, weight_decay=0.0
-        )
         try:
+            for value in self.adapted:
+                value.requires_grad_(True)
+            optimizer = torch.optim.AdamW(
+                self.adapted, lr=self.lr, weight_decay=0.0
+            )
             with torch.enable_grad():
                 for _ in range(self.steps):
                     optimizer.zero_grad()

@@ -45,7 +45,7 @@ def write_audio_model(folder, experiment, name, model, **card):
     model : torch.nn.Module
         Trained. Weights are kept in half precision.
     **card : dict
-        For the model card: `settings`, `sources`, `csv`, `table`, `command`.
+        For the model card: `settings`, `sources`, `table`, `run`.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)

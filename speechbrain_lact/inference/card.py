@@ -14,7 +14,6 @@ import os
 import re
 import shlex
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Optional
 
@@ -130,6 +129,8 @@ class Source:
         If it was recognised.
     folder : str, optional
         Of a split: where its audio files are.
+    hours : str
+        How many of them are in the training data, where that is known.
     """
 
     name: str
@@ -137,6 +138,7 @@ class Source:
     known_from: str = ""
     corpus: Optional[Corpus] = None
     folder: Optional[str] = None
+    hours: str = ""
 
 
 def find_corpus(split):
@@ -215,11 +217,6 @@ def training_sources(settings, licences):
     >>> source.name, source.licence
     ('train.jsonl', 'CC BY 4.0')
     """
-    given = licences or {}
-    if not isinstance(given, dict) or not all(
-        isinstance(licence, str) for licence in given.values()
-    ):
-        raise ValueError(f"data_licenses: {{name: licence}}, not {given!r}")
     if settings["train_manifest"]:
         sources = [Source(Path(m).name) for m in _manifests(settings)]
     else:
@@ -228,6 +225,39 @@ def training_sources(settings, licences):
     for key in ("source", "pretrained_source"):
         if settings.get(key):
             sources.append(Source(_start(settings[key])))
+    _state_licences(sources, licences)
+    return sources
+
+
+def recorded_sources(entries, licences):
+    """The sources of a run's record, with the licences of today.
+
+    Arguments
+    ---------
+    entries : list of dict
+        The fields of each.
+    licences : dict
+        As `training_sources` has them.
+
+    Returns
+    -------
+    list of Source
+    """
+    sources = []
+    for entry in entries:
+        corpus = entry["corpus"] and Corpus(**entry["corpus"])
+        sources.append(Source(**{**entry, "corpus": corpus}))
+    _state_licences(sources, licences)
+    return sources
+
+
+def _state_licences(sources, licences):
+    """Sets the licences that are given by name."""
+    given = licences or {}
+    if not isinstance(given, dict) or not all(
+        isinstance(licence, str) for licence in given.values()
+    ):
+        raise ValueError(f"data_licenses: {{name: licence}}, not {given!r}")
     names = {source.name for source in sources}
     names |= {source.corpus.name for source in sources if source.corpus}
     for name in given:
@@ -241,7 +271,21 @@ def training_sources(settings, licences):
                 source.licence = given[name]
                 source.known_from = "data_licenses"
                 break
-    return sources
+
+
+def count_hours(sources, csv):
+    """Notes how much of each source is in the training data.
+
+    Arguments
+    ---------
+    sources : list of Source
+        They are changed.
+    csv : str
+        The CSV file of the training data.
+    """
+    utterances = load_data_csv(csv).values()
+    for source in sources:
+        source.hours = _hours(source, sources, utterances)
 
 
 def _manifests(settings):
@@ -262,7 +306,7 @@ def _start(source):
     return Path(source).name if os.path.isdir(source) else str(source)
 
 
-def write_card(folder, settings, sources, csvs, rows, table, command):
+def write_card(folder, settings, sources, csvs, rows, table, run):
     """Writes the card into the folder of a trained model.
 
     Arguments
@@ -272,18 +316,18 @@ def write_card(folder, settings, sources, csvs, rows, table, command):
     settings : dict
         The experiment.
     sources : list of Source
-        What it was trained on (`training_sources`).
+        What it was trained on (`recorded_sources`).
     csvs : dict
         Paths of the CSV files: `train`, and the list `test`.
     rows : list of dict
         The results: `test`, `memory`, `WER`, `CER`, ...
     table : str
         The same in Markdown.
-    command : list of str
-        What was typed to train it.
+    run : RunRecord
+        What it was begun with.
     """
     folder = Path(folder)
-    name = Path(settings["push_to_hub"] or Path(command[1]).stem).name
+    name = Path(settings["push_to_hub"] or _title(run)).name
     net = YAML().load((folder / "hyperparams.yaml").read_text())["Transformer"]
     lact = getattr(settings["Transformer"], "has_lact", False)
     memory = lact and net.get("lact_fast", True)
@@ -292,10 +336,10 @@ def write_card(folder, settings, sources, csvs, rows, table, command):
         f"# {name}",
         _what(net, settings, lact, memory),
         _loading(settings, memory),
-        _training(settings, sources, csvs["train"], command),
+        _training(sources, run),
         _results(settings, rows, table),
         _limits(settings, sources, csvs["train"]),
-        f"Made with {', '.join(_versions())}.",
+        f"Made with {', '.join(run.packages)}.",
     ]
     (folder / "README.md").write_text("\n\n".join(parts) + "\n")
 
@@ -444,22 +488,31 @@ def _loading(settings, has_memory):
     return text
 
 
-def _training(settings, sources, csv, command):
-    """The command and the data."""
+def _title(run):
+    """The name of the YAML."""
+    return Path(run.commands[0][1]).stem
+
+
+def _training(sources, run):
+    """The commands and the data."""
+    commands = "\n".join(map(public_command, run.commands))
+    if run.processes > 1:
+        commands += f"\n```\n\nIn {run.processes} processes."
+    else:
+        commands += "\n```"
     lines = [
         "## Training",
-        f"```bash\n{public_command(command)}\n```{_processes()}",
+        f"```bash\n{commands}",
         "| data | corpus | licence | known from | hours |",
         "| --- | --- | --- | --- | --- |",
     ]
-    utterances = load_data_csv(csv).values()
     for source in sources:
         cells = [
             source.name,
             source.corpus.name if source.corpus else "",
             source.licence,
             source.known_from,
-            _hours(source, sources, utterances),
+            source.hours,
         ]
         cells = [" ".join(c.split()).replace("|", r"\|") for c in cells]
         lines.append(f"| {' | '.join(cells)} |")
@@ -471,12 +524,6 @@ def _training(settings, sources, csv, command):
         "within what the data allow."
     )
     return "\n\n".join(lines)
-
-
-def _processes():
-    """How many there were, if more than one."""
-    count = int(os.environ.get("WORLD_SIZE", 1))
-    return f"\n\nIn {count} processes." if count > 1 else ""
 
 
 def _hours(source, sources, utterances):
@@ -587,7 +634,7 @@ def _voices(sources):
 
 
 def write_embedder_card(
-    folder, settings, sources, csv, rows, table, threshold, command
+    folder, settings, sources, csv, rows, table, threshold, run
 ):
     """Writes the card into the folder of a trained encoder of voices.
 
@@ -598,7 +645,7 @@ def write_embedder_card(
     settings : dict
         The experiment.
     sources : list of Source
-        What it was trained on (`training_sources`).
+        What it was trained on (`recorded_sources`).
     csv : str
         Path of the CSV file of the training data.
     rows : list of dict
@@ -607,19 +654,19 @@ def write_embedder_card(
         The same in Markdown.
     threshold : float
         Cosine similarity above which two embeddings are of one voice.
-    command : list of str
-        What was typed to train it.
+    run : RunRecord
+        What it was begun with.
     """
-    name = Path(command[1]).stem
+    name = _title(run)
     parts = [
         _embedder_front_matter(name, settings, sources, rows),
         f"# {name}",
         _embedder(settings),
         EMBEDDER_LOADING,
-        _training(settings, sources, csv, command),
+        _training(sources, run),
         f"## Results\n\n{table}\n\n{EMBEDDER_RESULTS.format(threshold)}",
         _embedder_limits(settings, sources, csv),
-        f"Made with {', '.join(_versions())}.",
+        f"Made with {', '.join(run.packages)}.",
     ]
     (Path(folder) / "README.md").write_text("\n\n".join(parts) + "\n")
 
@@ -708,7 +755,7 @@ def _embedder_limits(settings, sources, csv):
     )
 
 
-def audio_card(name, settings, sources, csv, table, command):
+def audio_card(name, settings, sources, table, run):
     """The card of an audio tokenizer or an audio language model.
 
     Arguments
@@ -718,20 +765,18 @@ def audio_card(name, settings, sources, csv, table, command):
     settings : dict
         The experiment.
     sources : list of Source
-        What it was trained on (`training_sources`).
-    csv : str
-        Path of the CSV file of the training data.
+        What it was trained on (`recorded_sources`).
     table : str
         Its results, in Markdown.
-    command : list of str
-        What was typed to train it.
+    run : RunRecord
+        What it was begun with.
 
     Returns
     -------
     str
         Markdown.
     """
-    title, model = Path(command[1]).stem, settings[name]
+    title, model = _title(run), settings[name]
     size = sum(p.numel() for p in model.parameters()) / 1e6
     what = (model.__doc__ or "").split("\n\n")[0]
     what = " ".join(what.split())
@@ -741,17 +786,8 @@ def audio_card(name, settings, sources, csv, table, command):
         f"`{type(model).__name__}`, {size:.2f} M parameters, for audio of "
         f"{settings['sample_rate']} Hz. {what}",
         f"`speechbrain_lact.inference.AudioLM.{load}` loads this folder.",
-        _training(settings, sources, csv, command),
+        _training(sources, run),
         f"## Results\n\n{table}",
-        f"Made with {', '.join(_versions())}.",
+        f"Made with {', '.join(run.packages)}.",
     ]
     return "\n\n".join(parts) + "\n"
-
-
-def _versions():
-    """Packages and their versions, of those that are installed."""
-    for name in ("torch", "speechbrain", "speechbrain_lact"):
-        try:
-            yield f"{name} {version(name)}"
-        except PackageNotFoundError:
-            yield name

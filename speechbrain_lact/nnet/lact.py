@@ -6,6 +6,7 @@ Authors
 * speechbrain_lact contributors 2026
 """
 
+import contextlib
 import math
 import numbers
 from dataclasses import dataclass, replace
@@ -841,3 +842,40 @@ class LaCT(nn.Module):
             return torch.zeros_like(rates), gate, decay
         start = math.log(math.expm1(self.base_lr))
         return F.softplus(rates + start), gate, decay
+
+
+@contextlib.contextmanager
+def frozen_memory(modules):
+    """Memories that read but do not learn, meanwhile.
+
+    Arguments
+    ---------
+    modules : iterable of torch.nn.Module
+        Layers, or models with such layers.
+
+    Yields
+    ------
+    None
+
+    Example
+    -------
+    >>> layer = LaCT(8, 2, chunk_size=4)
+    >>> with frozen_memory([layer]):
+    ...     layer.base_lr
+    0.0
+    >>> layer.base_lr
+    0.01
+    """
+    layers = {
+        layer: layer.base_lr
+        for module in modules
+        for layer in module.modules()
+        if isinstance(layer, LaCT)
+    }
+    try:
+        for layer in layers:
+            layer.base_lr = 0.0
+        yield
+    finally:
+        for layer, rate in layers.items():
+            layer.base_lr = rate

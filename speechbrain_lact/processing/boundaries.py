@@ -16,6 +16,7 @@ Authors
 * speechbrain_lact contributors 2026
 """
 
+import contextlib
 from dataclasses import dataclass
 
 import torch
@@ -452,7 +453,7 @@ def greedy_labels(encoder, head, src, wav_len, **options):
     ---------
     encoder : TransformerASR
         With `lact_least_chunk`.
-    head : torch.nn.Module
+    head : callable
         The output layer of CTC.
     src : torch.Tensor
         Input of the encoder [B, T, F].
@@ -467,11 +468,41 @@ def greedy_labels(encoder, head, src, wav_len, **options):
         [B, T]
     """
     nowhere = torch.zeros(src.shape[:2], dtype=torch.bool, device=src.device)
-    training = encoder.training
-    encoder.eval()
-    out = encoder.encode(src, wav_len, ends=nowhere, **options)
-    encoder.train(training)
+    with evaluating(encoder):
+        out = encoder.encode(src, wav_len, ends=nowhere, **options)
     return head(out).argmax(-1)
+
+
+@contextlib.contextmanager
+def evaluating(model):
+    """A model in evaluation mode; then each part is as it was.
+
+    Arguments
+    ---------
+    model : torch.nn.Module
+        Some of its parts may be in evaluation mode already.
+
+    Yields
+    ------
+    None
+
+    Example
+    -------
+    >>> net = torch.nn.Sequential(torch.nn.Dropout(), torch.nn.Linear(1, 1))
+    >>> _ = net[1].eval()
+    >>> with evaluating(net):
+    ...     net[0].training
+    False
+    >>> net.training, net[0].training, net[1].training
+    (True, True, False)
+    """
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
 
 
 def _forgetful_peak(x, before, fresh, drift):

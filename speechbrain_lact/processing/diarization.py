@@ -7,7 +7,6 @@ Authors
 * speechbrain_lact contributors 2026
 """
 
-import contextlib
 import itertools
 import re
 from dataclasses import dataclass, replace
@@ -531,9 +530,8 @@ def cluster(voices, threshold, number=None):
     labels = torch.zeros(len(voices), dtype=torch.long)
     if number != 1 and len(voices) > 1:
         share = min(max(NEIGHBOURS, LEAST_NEIGHBOURS / len(voices)), 1.0)
-        with _speechbrain() as module:
-            clusters = module.Spec_Clust_unorm(max_num_spkrs=MOST_SPEAKERS)
-            clusters.do_spec_clust(voices.double().numpy(), number, share)
+        clusters = _clusters()
+        clusters.do_spec_clust(voices.double().numpy(), number, share)
         labels = torch.from_numpy(clusters.labels_).long()
     groups = [voices[labels == label] for label in labels.unique()]
     while number is None and len(groups) > 1:
@@ -550,16 +548,26 @@ def _centroids(groups):
     return F.normalize(torch.stack([g.mean(0) for g in groups]), dim=1)
 
 
-@contextlib.contextmanager
+def _clusters():
+    """SpeechBrain's spectral clustering, with random numbers of its own."""
+    module = _speechbrain()
+
+    class Clusters(module.Spec_Clust_unorm):
+        """Draws from no generator of others."""
+
+        def cluster_embs(self, emb, k):
+            self.labels_ = module.k_means(emb, k, random_state=0)[1]
+
+    return Clusters(max_num_spkrs=MOST_SPEAKERS)
+
+
 def _speechbrain():
-    """SpeechBrain's module, with random numbers of its own: importing it
-    seeds those of NumPy, which it draws from."""
+    """SpeechBrain's module; importing it leaves NumPy's generator alone."""
     state = np.random.get_state()
     try:
         from speechbrain.integrations.alignment import diarization
 
-        np.random.seed(0)
-        yield diarization
+        return diarization
     except ImportError as error:
         raise ImportError(
             "SpeechBrain's diarization needs scikit-learn: pip install "
@@ -679,8 +687,7 @@ def write_rttm(segments, path, recording):
     ]
     if not rows:
         raise ValueError(f"{path}: nobody speaks: no segments to write")
-    with _speechbrain() as module:
-        module.write_rttm(rows, str(path))
+    _speechbrain().write_rttm(rows, str(path))
 
 
 def read_rttm(path):

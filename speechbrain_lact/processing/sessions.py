@@ -38,7 +38,8 @@ class SessionBatchSampler(Sampler):
         Seed of that order.
     rank, world_size : int
         Which share of the sessions this process takes. All processes make
-        the same number of batches.
+        the same number of batches; together they are those of one process
+        with `batch_size * world_size`. Some may be empty at the end.
 
     Example
     -------
@@ -75,24 +76,21 @@ class SessionBatchSampler(Sampler):
         """Chooses the order of sessions."""
         self.epoch = epoch
 
-    def _batches(self, rank, order):
-        waiting = [self.sessions[i] for i in order[rank :: self.world_size]]
-        waiting.reverse()
-        lanes, batches = [], []
-        while lanes or waiting:
-            lanes = [lane for lane in lanes if lane]
-            while waiting and len(lanes) < self.batch_size:
-                lanes.append(list(waiting.pop()))
-            if lanes:
-                batches.append([lane.pop(0) for lane in lanes])
-        return batches
-
     def _plan(self):
         order = list(range(len(self.sessions)))
         if self.shuffle:
             random.Random(f"{self.seed} {self.epoch}").shuffle(order)
-        shares = [self._batches(r, order) for r in range(self.world_size)]
-        return shares[self.rank][: min(len(share) for share in shares)]
+        waiting = [list(self.sessions[i]) for i in reversed(order)]
+        lanes = [[] for _ in range(self.batch_size * self.world_size)]
+        batches = []
+        while waiting or any(lanes):
+            for place, lane in enumerate(lanes):
+                if waiting and not lane:
+                    lanes[place] = waiting.pop()
+            row = [lane.pop(0) if lane else None for lane in lanes]
+            mine = row[self.rank :: self.world_size]
+            batches.append([i for i in mine if i is not None])
+        return batches
 
     def __iter__(self):
         return iter(self._plan())
@@ -124,6 +122,8 @@ class SessionStates:
     >>> state.fast.steps[:, 0]
     tensor([6, 6])
     """
+
+    per_process = True  # each has sessions of its own (WholeCheckpointer)
 
     def __init__(self, module, state_class):
         self.module, self.state_class = module, state_class

@@ -12,12 +12,13 @@ import torch
 
 from speechbrain.utils.checkpoints import (
     METAFNAME,
-    Checkpoint,
     Checkpointer,
     mark_as_loader,
     mark_as_saver,
     register_checkpoint_hooks,
 )
+from speechbrain.utils.distributed import get_rank, if_main_process
+from speechbrain_lact.utils.processes import agree, on_main
 
 
 class WholeCheckpointer(Checkpointer):
@@ -40,19 +41,52 @@ class WholeCheckpointer(Checkpointer):
         return super()._save_checkpoint_metafile(aside, *args, **kwargs)
 
     def save_checkpoint(self, *args, **kwargs):
-        """As SpeechBrain's; raises OSError if the disk is full."""
+        """As SpeechBrain's; raises OSError if the disk is full.
+
+        All processes go on together, when the checkpoint is whole, or fail
+        together. What each has of its own is saved by each.
+        """
         try:
-            saved = super().save_checkpoint(*args, **kwargs)
+            saved = on_main(super().save_checkpoint, *args, **kwargs)
+            agree(self._save_own, saved)
+            meta = saved.path / METAFNAME
+            on_main(os.replace, meta.with_suffix(".part"), meta)
         except (OSError, RuntimeError) as error:
             raise OSError(
                 f"no checkpoint could be written to {self.checkpoints_dir} "
                 f"({error}); those before are whole: make room and run the "
                 f"same command again"
             ) from error
-        if isinstance(saved, Checkpoint):
-            meta = saved.path / METAFNAME
-            os.replace(meta.with_suffix(".part"), meta)
         return saved
+
+    def _save_own(self, checkpoint):
+        """What other processes than the main one have of their own."""
+        if not if_main_process():
+            for name, path in checkpoint.paramfiles.items():
+                if getattr(self.recoverables[name], "per_process", False):
+                    self.recoverables[name]._save(_own(path))
+
+    def _call_load_hooks(self, checkpoint):
+        super()._call_load_hooks(checkpoint)
+        for name, path in checkpoint.paramfiles.items():
+            whose = self.recoverables.get(name)
+            if getattr(whose, "per_process", False) and not if_main_process():
+                if os.path.exists(_own(path)):
+                    whose._load(_own(path), checkpoint.meta["end-of-epoch"])
+
+    def find_checkpoints(self, *args, **kwargs):
+        """As SpeechBrain's; the same ones in every process, whatever each
+        may see of the disk."""
+        return on_main(super().find_checkpoints, *args, **kwargs)
+
+    def delete_checkpoints(self, **kwargs):
+        """As SpeechBrain's, by the main process; the others wait."""
+        on_main(super().delete_checkpoints, **kwargs)
+
+
+def _own(path):
+    """Name of the file of this process."""
+    return f"{path}.{get_rank()}"
 
 
 # What NumPy's state was in files before: an array, not a tensor.
@@ -77,6 +111,8 @@ class RandomState:
     >>> torch.equal(before, torch.rand(1))
     True
     """
+
+    per_process = True  # each draws its own
 
     @mark_as_saver
     def _save(self, path):

@@ -21,6 +21,7 @@ import soundfile
 import torch
 from ruamel.yaml import YAML
 
+from recipes.LibriSpeech.train import main
 from speechbrain_lact.convert import convert
 from speechbrain_lact.inference.ASR import LaCTASR
 
@@ -181,7 +182,9 @@ def test_exported_model_says_the_same(corpus, tmp_path, yaml, interface):
 
 
 def test_killed_run_resumes_as_if_unbroken(corpus, tmp_path):
-    flags = ("--number_of_steps=26", "--ckpt_interval_steps=1")
+    # Two batches a step: between them nothing is saved.
+    flags = ("--number_of_steps=13", "--bptt_utterances=2")
+    flags += ("--ckpt_interval_steps=1",)
     flags += ("--ckpt_interval_minutes=0", "--dropout=0.1")
     yaml = "hparams/lact_ctc.yaml"
     whole, broken = tmp_path / "whole", tmp_path / "broken"
@@ -303,23 +306,64 @@ def test_manifests(corpus, tmp_path):
         (["--warmup_steps=9", "--number_of_steps=9"], "warmup_steps"),
         (["--test_memory=[borrowed]"], "borrowed"),
         (["--bptt_utterances=0"], "bptt_utterances"),
+        (["--number_of_steps=0"], "number_of_steps: a number from 1, not 0"),
+        (["--batch_size=many"], "batch_size: a whole number, not 'many'"),
+        (["--grad_accumulation_factor=0"], "grad_accumulation_factor"),
+        (["--lr=-1"], "lr: a number above 0, not -1"),
+        (["--test_memory=[]"], "test_memory: a list of carried"),
+        (["--test_decoding=best"], "test_decoding: greedy or beam"),
         (["--bptt_utterances=2", "--grad_accumulation_factor=2"], "bptt_utt"),
         (["--stride=3"], "stride must be 2, 4 or 8"),
         (["--lact_order=apply_update"], "shorter than the chunk"),
     ],
 )
 def test_wrong_settings_give_one_line(corpus, tmp_path, flags, message):
-    line = refused("hparams/lact_ctc.yaml", corpus, tmp_path, *flags)
-    assert message in line
+    yaml = "hparams/lact_ctc.yaml"
+    with pytest.raises((OSError, ValueError)) as caught:
+        main(command(yaml, corpus, tmp_path, *flags)[2:])
+    assert message in str(caught.value)
 
 
-def test_checkpoint_of_other_sizes_is_refused(corpus, tmp_path):
-    yaml = "hparams/conformer_ctc.yaml"
-    run(yaml, corpus, tmp_path, "--number_of_steps=1")
-    line = refused(
-        yaml, corpus, tmp_path, "--number_of_steps=1", "--d_model=16"
-    )
-    assert "other sizes" in line and str(tmp_path) in line
+def test_an_output_folder_is_that_of_one_run(corpus, tmp_path):
+    """Another model, tokenizer or corpus is refused before anything is
+    written; the same data elsewhere and other tests are not, and the card
+    goes on telling what trained the model."""
+    yaml, out = "hparams/conformer_ctc.yaml", tmp_path / "out"
+    steps = "--number_of_steps=1"
+    run(yaml, corpus, out, steps)
+
+    def written():
+        """All but the lists of utterances, which every start makes anew."""
+        files = [path for path in out.rglob("*") if path.is_file()]
+        lists = (".csv", "librispeech_prepare.json")
+        return {
+            path: path.read_bytes()
+            for path in files
+            if not path.name.endswith(lists)
+        }
+
+    before = written()
+    for flag, told in (
+        ("--d_model=16", "a model of other sizes (d_model: 32 there; 16 here)"),
+        ("--token_type=unigram", "(token_type: char there; unigram here)"),
+        ("--train_splits=[test-clean]", "(training data: 12 utterances, "),
+    ):
+        arguments = command(yaml, corpus, out, steps, flag)[2:]
+        with pytest.raises(ValueError) as caught:
+            main(arguments)
+        line = str(caught.value)
+        assert told in line and "another --output_folder" in line
+        assert str(out) in line
+    assert written() == before
+    moved = tmp_path / "moved"
+    shutil.copytree(corpus, moved)
+    run(yaml, moved, out, steps, "--test_splits=[test-clean, dev-clean]")
+    assert {test for test, _ in results(out)} == {"test-clean", "dev-clean"}
+    card = (out / "model" / "README.md").read_text()
+    assert "--test_splits=[test-clean]'" in card  # what was typed to train it
+    assert "test_splits=[test-clean, dev-clean]" not in card
+    assert "| test-clean | none |" in card and "| dev-clean | none |" in card
+    assert "12 utterances of" in card
 
 
 def test_full_disk_keeps_what_was_saved(corpus, tmp_path):

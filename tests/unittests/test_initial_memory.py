@@ -12,18 +12,14 @@ import soundfile
 import torch
 import torch.nn.functional as F
 
-from recipes.LibriSpeech.train import (
-    ASR,
-    add_origins,
-    check_domains,
-    check_sizes,
-)
+from recipes.LibriSpeech.train import ASR, add_origins, check_domains
 from speechbrain_lact.lobes.models.initial_memory import InitialMemory
 from speechbrain_lact.lobes.models.transformer.LaCT import (
     ENCODERS,
     LaCTEncoderState,
 )
 from speechbrain_lact.nnet.lact import LaCT
+from speechbrain_lact.utils.run_record import RunRecord
 
 NAMES = ["speech", "music", "environment"]
 SIZE = 5  # of an embedding
@@ -415,8 +411,9 @@ def test_settings_that_do_not_fit_are_refused(tmp_path):
     nothing = {"domains": [], "speaker_encoder": None}
     with pytest.raises(ValueError, match="use manifests with `domain`, or set"):
         check_domains(nothing, {})
-    hparams = {"save_folder": tmp_path, "model": torch.nn.Linear(1, 1)}
-    check_sizes({**hparams, "domains": ["car", "room"]})
-    check_sizes({**hparams, "domains": ["car", "room"]})
+    begun = {"domains": ["car", "room"], "sizes": {"0": [2, 3]}}
+    for _ in range(2):
+        RunRecord.open(tmp_path, begun, [], ["train.py"])
+    begun = {**begun, "domains": ["room", "car"]}
     with pytest.raises(ValueError, match=r"domains: \['car', 'room'\] there"):
-        check_sizes({**hparams, "domains": ["room", "car"]})
+        RunRecord.open(tmp_path, begun, [], ["train.py"])

@@ -5,13 +5,12 @@ Authors
 * speechbrain_lact contributors 2026
 """
 
-import contextlib
+import importlib.util
 import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
-from unittest import mock
 
 import torch
 import torch.nn.functional as F
@@ -616,11 +615,14 @@ def _must_be_trusted(source, trust, what):
 
 
 def _in_place_of_download(module, source, **others):
-    """Hands a local folder to a wrapper that knows names on the hub only."""
+    """A wrapper that knows names on the hub only, for a local folder: a copy
+    of its module, so that all others keep theirs."""
     if not os.path.isdir(source):
-        return contextlib.nullcontext()
-    others["snapshot_download"] = lambda **_: str(source)
-    return mock.patch.multiple(module, **others)
+        return module
+    copy = importlib.util.module_from_spec(module.__spec__)
+    module.__spec__.loader.exec_module(copy)
+    vars(copy).update(others, snapshot_download=lambda **_: str(source))
+    return copy
 
 
 def _usual_fade(sample_rate, hop):
@@ -877,8 +879,8 @@ class SpeechTokenizerAdapter(PretrainedAdapter):
                 speechtokenizer_interface as wrappers,
             )
 
-            with _in_place_of_download(wrappers, source):
-                return wrappers.SpeechTokenizer(source, save_path)
+            wrappers = _in_place_of_download(wrappers, source)
+            return wrappers.SpeechTokenizer(source, save_path)
 
         model = _load(source, build)
         rate, most = model.model.sample_rate, model.model.n_q
@@ -949,8 +951,8 @@ class WavTokenizerAdapter(PretrainedAdapter):
                 wavtokenizer_interface as wrappers,
             )
 
-            with _in_place_of_download(wrappers, source):
-                return wrappers.WavTokenizer(source, save_path, **kwargs)
+            wrappers = _in_place_of_download(wrappers, source)
+            return wrappers.WavTokenizer(source, save_path, **kwargs)
 
         model = _load(source, build)
         hop = _samples_of_a_frame(
@@ -1042,15 +1044,15 @@ class DiscreteSSLAdapter(PretrainedAdapter):
 
             none = SimpleNamespace(from_hparams=lambda **_: SimpleNamespace())
             others = {} if vocoder else {"UnitHIFIGAN": none}
-            with _in_place_of_download(wrappers, source, **others):
-                return wrappers.DiscreteSSL(
-                    save_path,
-                    ssl_model,
-                    kmeans_dataset,
-                    str(source),
-                    num_clusters,
-                    layers,
-                )
+            wrappers = _in_place_of_download(wrappers, source, **others)
+            return wrappers.DiscreteSSL(
+                save_path,
+                ssl_model,
+                kmeans_dataset,
+                str(source),
+                num_clusters,
+                layers,
+            )
 
         model = _load(source, build)
         for means in model.kmeans_models:
