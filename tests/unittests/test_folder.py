@@ -204,8 +204,23 @@ HOSTILE = {
         None,
     ),
     "a method": (
-        "x: !apply:getattr [!name:own_part.Made, mro]",
-        "!name:own_part.Made",
+        "x: !apply:getattr [!new:torch.nn.GELU [], to]",
+        "x: the attribute to",
+        None,
+    ),
+    "a method, referred to": (
+        "x: !ref <normalize.register_forward_hook>",
+        "x: the attribute register_forward_hook",
+        None,
+    ),
+    "a private attribute": (
+        "x: !ref <normalize._version>",
+        "x: the attribute _version",
+        None,
+    ),
+    "other arguments of getattr": (
+        "x: !apply:getattr {a: 1}",
+        "x: !apply:getattr",
         None,
     ),
     "a tag that is renamed": (

@@ -794,6 +794,18 @@ HOSTILE = {
         [member("x", tarfile.XHDTYPE, size=2**27)],
         "much more",
     ),
+    "a large file of holes": (
+        [
+            member(
+                "LibriSpeech/a",
+                pax_headers={
+                    "GNU.sparse.map": "0,0",
+                    "GNU.sparse.size": str(2**40),
+                },
+            )
+        ],
+        "neither a file nor a folder",
+    ),
     "a file with holes": (
         [member("LibriSpeech/a", tarfile.GNUTYPE_SPARSE)],
         "neither a file nor a folder",
