@@ -21,6 +21,8 @@ KINDS = {
         and x.dtype != torch.bool
     ),
     "booleans": lambda x: x.dtype == torch.bool,
+    # SpeechBrain's searchers have tokens as floats.
+    "tokens": lambda x: not x.is_complex() and x.dtype != torch.bool,
 }
 
 
@@ -36,7 +38,7 @@ def check_tensor(x, shape, what, kind="floats"):
     what : str
         Name of the argument, for the message.
     kind : str
-        `floats`, `integers` or `booleans`.
+        `floats`, `integers`, `booleans` or `tokens`.
 
     Returns
     -------
