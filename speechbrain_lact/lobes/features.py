@@ -201,7 +201,7 @@ class Fbank(features.Fbank):
         state : Waiting
             Only if a state was given.
         """
-        check_waves(wav)
+        check_waves(wav, what="wav")
         wav = wav.to(self.compute_STFT.window.dtype)
         counts = sample_counts(wav, wav_len)
         wav = zero_padding(wav, padding_mask(counts, wav.shape[1]))
@@ -264,7 +264,7 @@ class Waveform(nn.Module):
 
     def forward(self, wav, wav_len=None):
         """As `Fbank.forward`, one frame a sample."""
-        check_waves(wav)
+        check_waves(wav, what="wav")
         samples = sample_counts(wav, wav_len)
         wav = zero_padding(wav, length_mask(samples, wav.shape[1]))
         return wav.unsqueeze(-1), samples.double() / max(wav.shape[1], 1)

@@ -21,6 +21,8 @@ KINDS = {
         and x.dtype != torch.bool
     ),
     "booleans": lambda x: x.dtype == torch.bool,
+    # SpeechBrain's searchers have tokens as floats.
+    "numbers": lambda x: not x.is_complex() and x.dtype != torch.bool,
 }
 
 
@@ -36,7 +38,7 @@ def check_tensor(x, shape, what, kind="floats"):
     what : str
         Name of the argument, for the message.
     kind : str
-        `floats`, `integers` or `booleans`.
+        `floats`, `integers`, `booleans` or `numbers`.
 
     Returns
     -------
@@ -127,7 +129,7 @@ def row_counts(fractions, x, what="wav_lens"):
     rows, time = x.shape[:2]
     if fractions is None:
         return torch.full((rows,), time, device=x.device)
-    check_tensor(fractions, (rows,), what)
+    check_tensor(fractions, (rows,), what, "numbers")
     shares = fractions.double()
     counts = torch.round(shares * time)
     # NaN is neither. Without frames any share gives none.
@@ -181,6 +183,8 @@ def check_number(
         wanted = f"be at least {least}" if least else "not be negative"
     elif most is not None and value > most:
         wanted = f"be at most {most}"
+    if wanted == "not be negative":
+        raise ValueError(f"{what} must {wanted}: {value!r}")
     if wanted:
         raise ValueError(f"{what} must {wanted}, not {value!r}")
 

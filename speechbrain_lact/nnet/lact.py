@@ -688,7 +688,8 @@ class LaCT(nn.Module):
             return True
         pending = same_number(state.fast.pending[:, 0])
         return (
-            pending is not None
+            # Rows taken out of a batch may have wider buffers.
+            pending == state.fast.keys.shape[-2]
             and 0 < pending < self.chunk_size - 1
             and self.options["weight_norm"] != "pre"
             and same_number(state.fast.fresh.flatten()) is not None

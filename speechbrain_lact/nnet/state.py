@@ -266,7 +266,13 @@ class State:
         ValueError: state.frames: torch.float32 [2, *, 6] is wanted, not \
 torch.float32 [2, 0, 5]
         """
-        rows = self.batch if rows is None else rows
+        check_kind(self, type(like), what)
+        if rows is None:
+            rows = self.batch
+        elif self.batch != rows:
+            raise ValueError(
+                f"{what}: of {self.batch} rows, but {rows} are wanted"
+            )
         doubts = []
         for name, field, value, wanted, state in _pairs(self, like, what):
             _check_leaf(name, field, value, wanted, rows)

@@ -8,6 +8,7 @@ import json
 import random
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -20,8 +21,10 @@ from speechbrain_lact.inference.ASR import (
     MODEL_IN_THE_BOX,
     LaCTASR,
     cut_quietly,
+    fingerprint,
 )
 from speechbrain_lact.lobes.features import Fbank
+from speechbrain_lact.nnet.window_attention import Window
 
 RATE = 16000
 # Rounding in fp32, through Muon and many updates, of log-probabilities.
@@ -342,6 +345,166 @@ def test_samples_that_cannot_be_used(asr):
     session.finish()
     with pytest.raises(ValueError, match="finished"):
         session.feed(torch.zeros(10))
+
+
+def updates(session):
+    """How many the session has made."""
+    return float(session.state.pipeline.encoder.updates)
+
+
+def reading(state):
+    """A state whose memory is only read."""
+    encoder = state.pipeline.encoder.learn([False])
+    return replace(state, pipeline=replace(state.pipeline, encoder=encoder))
+
+
+def test_a_memory_that_is_not_to_learn(asr, recording, tmp_path):
+    """It does not: in a session, late or not, from a file, beside one that
+    learns, in whole recordings, and when there is a voice to adapt to."""
+    state, now = reading(asr.initial_state()), [0.0]
+    asr.save_state(state, tmp_path / "state")
+    still = asr.stream(asr.load_state(tmp_path / "state"))
+    late = asr.stream(state, max_lag=1.0, clock=lambda: now[0])
+    learns = asr.stream()
+    hook = asr.encoder.register_forward_hook(
+        lambda *_: now.__setitem__(0, now[0] + 9)
+    )
+    asr.feed([still, late, learns], [recording[: 6 * RATE]] * 3)
+    hook.remove()
+    assert late.behind
+    for _ in range(3):
+        late.advance(5, 0)
+    assert not late.behind
+    asr.feed([still, late, learns], [recording[: 6 * RATE]] * 3)
+    assert updates(still) == updates(late) == 0 < updates(learns)
+    for session in (still, late):
+        assert not session.state.pipeline.encoder.learning.any()
+    assert learns.state.pipeline.encoder.learning.all()
+    wav = recording[: 6 * RATE]
+    _, after = asr.transcribe_words(wav[None], torch.ones(1), state)
+    assert after.pipeline.encoder.updates == 0
+    assert asr.adapt_to_speaker(wav, state).pipeline.encoder.updates == 0
+
+
+def test_a_state_of_another_configuration(asr, tmp_path):
+    """With the same weights: chunk, optimiser, window, features, statistics,
+    tokens that mean something else."""
+    path = tmp_path / "state"
+    asr.save_state(asr.initial_state(), path)
+    changes = {
+        "LaCT.chunk_size": lambda other, mixer: mixer.options.update(
+            chunk_size=32
+        ),
+        "LaCT.optimizer": lambda other, mixer: mixer.options.update(
+            optimizer="sgd"
+        ),
+        "LaCT.base_lr": lambda other, mixer: mixer.options.update(base_lr=1.0),
+        "LaCT.window": lambda other, mixer: setattr(
+            mixer, "window", Window(99, 99)
+        ),
+        "Fbank.top_db": lambda other, mixer: setattr(
+            other.encoder.compute_features, "top_db", 80.0
+        ),
+        "Encoder.statistics": lambda other, mixer: (
+            other.encoder.normalize.glob_mean.add_(1)
+        ),
+        "blank": lambda other, mixer: setattr(other, "blank", 3),
+    }
+    for name, change in changes.items():
+        other = LaCTASR.from_hparams(MODEL_IN_THE_BOX, savedir=None)
+        asr.load_state(path)
+        change(other, other.encoder.transformer.encoder.layers[-1].mixer)
+        with pytest.raises(ValueError, match=f"another model: {name} is"):
+            other.load_state(path)
+
+
+def test_what_cannot_be_transcribed(asr):
+    """Shapes, types, lengths and states, at every door: what was given and
+    what is wanted."""
+    good, one = torch.zeros(2, 800), torch.ones(1)
+    for wavs, told in (
+        (torch.zeros(4000), r"\[B, S\].* not .*\[4000\]"),
+        (torch.zeros(1, 800, 2), r"\[1, 800, 2\]"),
+        (torch.zeros(1, 800).short(), "floats .* not torch.int16"),
+        (torch.zeros(0, 800), "at least one row"),
+        ([[0.0]], "not list"),
+    ):
+        for door in (
+            asr.transcribe_words,
+            asr.transcribe_batch,
+            asr.encode_batch,
+            asr.encoder,
+        ):
+            with pytest.raises(ValueError, match=told):
+                door(wavs, one)
+    for shares, told in (
+        ([1.0, 0.5, 0.5], r"\[2\] are wanted, not torch.float32 \[3\]"),
+        ([1.0, 1.5], r"from 0 to 1.* not \[1.0, 1.5\]"),
+        ([1.0, float("nan")], "from 0 to 1"),
+        ([1.0, -0.1], "from 0 to 1"),
+    ):
+        for door in (asr.transcribe_words, asr.encode_batch, asr.encoder):
+            with pytest.raises(ValueError, match=told):
+                door(good, torch.tensor(shares))
+    words, state = asr.transcribe_words(good, torch.tensor([1.0, 0.0]))
+    assert words == [[], []]
+    with pytest.raises(ValueError, match="a state of 2 rows for 1"):
+        asr.adapt_to_speaker(good[0], state)
+    for wav in (good, good[0].int()):
+        with pytest.raises(ValueError, match=r"wav: floats \[S\]"):
+            asr.adapt_to_speaker(wav)
+    with pytest.raises(ValueError, match="of 2 rows, but 1 are wanted"):
+        asr.stream(state)
+    with pytest.raises(ValueError, match="SessionState is wanted, not dict"):
+        asr.stream({})
+    poisoned = asr.initial_state()
+    poisoned.pipeline.encoder.layers[1].mixer.fast.weights[0, 0] = torch.nan
+    with pytest.raises(ValueError, match="layers.1.mixer.fast.weights: not"):
+        asr.transcribe_words(good[:1], one, poisoned)
+    strange = replace(asr.initial_state(), last=torch.tensor([10_000]))
+    with pytest.raises(ValueError, match="tokens beyond"):
+        asr.stream(strange)
+    first, second = asr.stream(), asr.stream()
+    for sessions, parts in (
+        ([first], [good[0], good[0]]),
+        ([first, second], [good[0]]),
+        ([], []),
+    ):
+        with pytest.raises(ValueError, match="a piece for each"):
+            asr.feed(sessions, parts)
+
+
+@pytest.mark.parametrize("kind", ["half", "bfloat16", "double"])
+def test_other_types(asr, recording, kind):
+    """The model in another type says much the same; its memory is not
+    rounded, and it has a fingerprint."""
+    other = LaCTASR.from_hparams(MODEL_IN_THE_BOX, savedir=None)
+    getattr(other.encoder, kind)()
+    wavs = recording[None, : 4 * RATE]
+    assert fingerprint(other.encoder) != fingerprint(asr.encoder)
+    ours, theirs = (
+        one.encode_batch(wavs, torch.ones(1)).double().exp()
+        for one in (asr, other)
+    )
+    bound = {"half": 0.02, "bfloat16": 0.2, "double": CLOSE}[kind]
+    assert (ours - theirs).abs().sum(-1).mean() < bound
+    session = other.stream()
+    session.feed(wavs[0])
+    memory = session.state.pipeline.encoder.layers[0].mixer.fast
+    exact = torch.float64 if kind == "double" else torch.float32
+    assert memory.weights.dtype == memory.gates.dtype == exact
+
+
+def test_another_default_type(asr, recording):
+    """Set after the model was loaded, it changes nothing."""
+    wavs = recording[None, : 2 * RATE]
+    before = asr.transcribe_words(wavs, torch.ones(1))[0]
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert asr.transcribe_words(wavs, torch.ones(1))[0] == before
+        assert listen(asr.stream(), [wavs[0]]) == before[0]
+    finally:
+        torch.set_default_dtype(torch.float32)
 
 
 def test_memory_of_a_padded_batch(asr, recording):

@@ -44,6 +44,7 @@ from speechbrain_lact.lobes.models.transformer.TransformerASR import (
 from speechbrain_lact.nnet.fast_weight import FastWeightState, fast_weight_scan
 from speechbrain_lact.nnet.lact import LaCT, LaCTState
 from speechbrain_lact.nnet.state import State, Waiting, length_mask, nested
+from speechbrain_lact.nnet.window_attention import Window
 
 FIFTY = settings(max_examples=50, deadline=None, derandomize=True)
 FEW = settings(max_examples=8, deadline=None, derandomize=True)
@@ -398,15 +399,6 @@ class Wave(Whole):
             top_db=None,
         )
 
-    def _apply(self, function, recurse=True):
-        # The constants of SpeechBrain's filters are no buffers.
-        filters = self.fbank.compute_fbanks
-        for name in ("f_central", "band", "all_freqs_mat"):
-            setattr(filters, name, function(getattr(filters, name)))
-        stft = self.fbank.compute_STFT
-        stft.window = function(stft.window)
-        return super()._apply(function, recurse)
-
     def inputs(self, rows, time, generator):
         return torch.randn(rows, time, generator=generator)
 
@@ -711,6 +703,79 @@ def test_step(kind, layout, optimizer, device, data):
         steps,
         data.draw(st.booleans()),
     )
+
+
+def check_windows(data, layer, narrow, device):
+    """A window for some calls: each frame sees its own window of all that
+    came before, whether it comes in pieces, in steps, or with others."""
+    rows = data.draw(st.integers(1, 3))
+    seed = data.draw(st.integers(0, 999))
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randn(rows, 16, 8, generator=generator, dtype=torch.float64)
+    x = x.to(device)
+    # Rows at different places, and then all of them together.
+    first = data.draw(st.lists(st.integers(0, 7), min_size=rows, max_size=rows))
+    if data.draw(st.booleans()):
+        first = [first[0]] * rows
+    calls = data.draw(
+        st.lists(
+            st.tuples(st.sampled_from([1, 1, 1, 3]), st.booleans()),
+            min_size=2,
+            max_size=5,
+        )
+    )
+    lengths = torch.tensor(first, device=device)
+    with torch.no_grad():
+        before = layer(
+            *(x[:, :8],) * 3,
+            key_padding_mask=~length_mask(lengths, 8),
+            state=layer.initial_state(rows),
+            final=False,
+        )[2]
+        # One of the rows also goes frame by frame, and all at once.
+        row = data.draw(st.integers(0, rows - 1))
+        everything, state = before, before.index([row])
+        heard = x[row : row + 1, : first[row]]
+        for i, (size, small) in enumerate(calls):
+            window = narrow if small else None
+            new = x[:, 8:].roll(i, 1)[:, :size]
+            out, _, everything = layer(
+                *(new,) * 3, state=everything, final=False, window=window
+            )
+            steps = []
+            for frame in new[row : row + 1].split(1, 1):
+                one, _, state = layer(
+                    *(frame,) * 3, state=state, final=False, window=window
+                )
+                steps.append(one)
+            heard = torch.cat([heard, new[row : row + 1]], 1)
+            whole = layer(*(heard,) * 3, window=window)[0][:, -size:]
+            close([torch.cat(steps, 1)], [whole])
+            close([out[row : row + 1]], [whole])
+
+
+@pytest.mark.parametrize("fast", [True, False])
+@FIFTY
+@given(data=st.data())
+def test_window_of_a_call(fast, device, data):
+    """A smaller window for one call holds for single frames, and for that
+    call alone."""
+    chunk = data.draw(st.sampled_from([2, 3]))
+    layer = LaCT(
+        8,
+        2,
+        chunk_size=chunk,
+        order="apply_update",
+        causal=True,
+        window=(data.draw(st.integers(chunk, 7)), 0),
+        fast_heads=2,
+        base_lr=0.3,
+        fast=fast,
+    )
+    layer = layer.double().to(device)
+    # In `apply_update` order no window is shorter than the chunk.
+    narrow = data.draw(st.integers(chunk, layer.window.left))
+    check_windows(data, layer, Window(narrow), device)
 
 
 def change_rows(data, case, final):

@@ -6,6 +6,7 @@ Authors
 """
 
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -198,6 +199,41 @@ def test_checkpoints_know_their_host(tiny_host, device):
         another.load_state_dict(saved)
     with pytest.raises(RuntimeError, match="surplus"):
         net.load_state_dict({**saved, "surplus": torch.zeros(1)})
+
+
+@pytest.mark.parametrize(
+    "kind,norm", [("hubert", "layer"), ("whisper", "none")]
+)
+def test_a_host_in_half_precision(tiny_host, tmp_path, device, kind, norm):
+    """Saved in fp16, it is computed in fp32; `half()` and the like work, or
+    say what to do, and the checksum is not rounded."""
+    transformers = pytest.importorskip("transformers")
+    source = tiny_host(kind, norm)
+    model = transformers.AutoModel.from_pretrained(source)
+    shutil.copytree(source, tmp_path / "half")
+    model.half().save_pretrained(tmp_path / "half")
+    rounded = PretrainedFrontEnd(str(tmp_path / "half"), 32).to(device)
+    assert {p.dtype for p in rounded.parameters()} == {torch.float32}
+    wav, lengths = waves(rounded)
+    exact, _ = PretrainedFrontEnd(source, 32).to(device)(wav, lengths)
+    frames, _ = rounded(wav, lengths)
+    assert frames.dtype == torch.float32
+    assert (frames - exact).abs().max() < 0.05
+    checksum = rounded.checksum.item()
+    for name in ("bfloat16", "half"):
+        getattr(rounded, name)()
+        assert rounded.checksum.item() == checksum
+        if kind == "whisper":
+            with pytest.raises(
+                ValueError, match="float32 alone: take autocast"
+            ):
+                rounded(wav, lengths)
+        else:
+            out, _ = rounded(wav, lengths)
+            assert out.dtype == next(rounded.parameters()).dtype
+            assert (out.float() - exact).abs().mean() < 0.2
+    again = PretrainedFrontEnd(str(tmp_path / "half"), 32)
+    again.load_state_dict(rounded.state_dict())
 
 
 @pytest.mark.parametrize("kind", ["wav2vec2", "whisper"])

@@ -1,10 +1,14 @@
 """States as values: rows, files, and frames that wait."""
 
 import json
+import math
 import os
+import re
+from dataclasses import replace
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import save_file
 
 from speechbrain_lact.lobes.models.transformer.LaCT import (
@@ -13,6 +17,9 @@ from speechbrain_lact.lobes.models.transformer.LaCT import (
 from speechbrain_lact.nnet.lact import LaCT, LaCTState
 from speechbrain_lact.nnet.state import (
     Waiting,
+    configuration,
+    differences,
+    digest,
     gather_frames,
     length_mask,
     mask_lengths,
@@ -165,6 +172,153 @@ def test_files_that_are_refused(state, tmp_path):
         file.truncate(20)
     with pytest.raises(ValueError, match="a.state: not a state file"):
         LaCTState.load(path, CONFIG)
+
+
+FAULTS = {
+    "fast.weights: torch.float32 [3, 2, 3, 4, 4] is wanted, not "
+    "torch.float64 [3, 2, 3, 4, 4]": lambda s: s.fast.weights.double(),
+    "fast.moment: torch.float32 [3, 2, 3, 4, 4] is wanted, not "
+    "torch.float32 [3, 2, 3, 4, 5]": lambda s: torch.zeros(3, 2, 3, 4, 5),
+    "fast.steps: torch.int64 [3, 2] is wanted, not torch.int64 [2, 2]": (
+        lambda s: s.fast.steps[:2]
+    ),
+    "fast.targets: torch.float32 [3, 2, 12] is wanted, not NoneType": (
+        lambda s: None
+    ),
+    "fast.square: nothing is wanted, not torch.float32 [3]": (
+        lambda s: torch.zeros(3)
+    ),
+    "window.keys: not all values are finite": (
+        lambda s: s.window.keys.log() * torch.nan
+    ),
+    "fast.weights: not all values are finite": (
+        lambda s: s.fast.weights.masked_fill(s.fast.weights > 0, torch.inf)
+    ),
+    "window.counts: more than 4 frames": lambda s: s.window.counts + 1,
+    "fast.pending: less than 0": lambda s: s.fast.pending - 4,
+    "fast.pending: of buffers of different widths": (
+        lambda s: s.fast.keys[:, :, :2]
+    ),
+}
+
+
+@pytest.mark.parametrize("message", FAULTS)
+def test_contents_that_are_refused(state, message, device, tmp_path):
+    """Field, what was given and what is wanted, in memory and in a file."""
+    layer = LaCT(
+        8, 2, chunk_size=4, order="apply_update", causal=True, fast_heads=2
+    ).to(device)
+    like = layer.initial_state(1)
+    assert state.check(like) is state
+    part, name = message.split(":")[0].split(".")
+    field = "keys" if "different widths" in message else name
+    value = FAULTS[message](state)
+    inner = replace(getattr(state, part), **{field: value})
+    wrong = replace(state, **{part: inner})
+    with pytest.raises(ValueError, match=re.escape(message)):
+        wrong.check(like, 3)
+    path = str(tmp_path / "a.state")
+    wrong.save(path, {})
+    with pytest.raises(ValueError, match=re.escape(f"a.state.{message}")):
+        LaCTState.load(path, {}, device, like)
+
+
+def test_files_with_more_and_less(state, tmp_path):
+    """A field that is missing or too many, a layer less, another kind."""
+    config = {"x": 1}
+    path = tmp_path / "a.state"
+    state.save(path, config)
+    with safe_open(path, "pt") as file:
+        header = file.metadata()
+        tensors = {name: file.get_tensor(name) for name in file.keys()}
+
+    def write(tensors, **changes):
+        """Such a file, its own digest right."""
+        found = {**header, "digest": digest(tensors), **changes}
+        save_file(tensors, path, metadata=found)
+
+    write({**tensors, "fast.extra": torch.zeros(1)})
+    with pytest.raises(ValueError, match="a.state: holds fast.extra"):
+        LaCTState.load(path, config)
+    write({})
+    with pytest.raises(ValueError, match="a.state: holds nothing at all"):
+        LaCTState.load(path, config)
+    few = {k: v for k, v in tensors.items() if k != "fast.keys"}
+    write(few)
+    with pytest.raises(ValueError, match="fast.keys: .* not NoneType"):
+        LaCTState.load(path, config, like=state)
+    write(tensors, version="2")
+    with pytest.raises(ValueError, match="version is '2'.*make it anew"):
+        LaCTState.load(path, config)
+    for text in ("{", "[]"):
+        write(tensors, config=text)
+        with pytest.raises(ValueError, match="which model"):
+            LaCTState.load(path, config)
+    net = LaCTTransformerEncoder(
+        2, {"chunk_size": 4, "fast_heads": 2}, nhead=2, d_model=8, d_ffn=8
+    )
+    made = net.initial_state(2)
+    with pytest.raises(ValueError, match="layers: 2 are wanted, not 1"):
+        replace(made, layers=made.layers[:1]).check(net.initial_state(1))
+    with pytest.raises(ValueError, match="LaCTEncoderState is wanted, not"):
+        state.check(made)
+
+
+def test_rows_that_do_not_fit(state, device):
+    """A state of three rows, an input of two; types that differ in `cat`."""
+    layer = LaCT(
+        8, 2, chunk_size=4, order="apply_update", causal=True, fast_heads=2
+    ).to(device)
+    x = torch.randn(2, 5, 8, device=device)
+    with pytest.raises(ValueError, match="3 rows for an input of 2"):
+        layer(x, x, x, state=state)
+    with pytest.raises(ValueError, match="LaCTState is wanted, not dict"):
+        layer(x, x, x, state={})
+    with pytest.raises(ValueError, match="'weights' is .*float64"):
+        LaCTState.cat([state, layer.double().initial_state(1)])
+    other = LaCT(
+        8, 2, chunk_size=4, order="apply_update", causal=True, fast_heads=1
+    )
+    with pytest.raises(ValueError, match="different configurations"):
+        LaCTState.cat([state, other.to(device).initial_state(1)])
+    with pytest.raises(ValueError, match="at least one, not none"):
+        LaCTState.cat([])
+
+
+OPTIONS = {
+    "chunk_size": 3,
+    "order": "update_apply",
+    "optimizer": "sgd",
+    "weight_norm": "pre",
+    "inner_loss": "mse",
+    "base_lr": 0.02,
+    "max_step_norm": 1.0,
+    "silu_values": False,
+    "window": (5, 0),
+    "rotary": False,
+    "scale": 0.1,
+    "least_chunk": 2,
+    "nhead": 1,
+}
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_configuration(name):
+    """Whatever changes an answer is in it, at any depth; dropout is not."""
+    options = {"nhead": 2, "chunk_size": 4, "order": "apply_update"}
+    options = {"d_model": 8, "fast_heads": 2, "window": (4, 0), **options}
+
+    def known(**changes):
+        """That of a stack of two layers, the second one changed."""
+        layers = [LaCT(**options), LaCT(**{**options, **changes})]
+        return configuration(torch.nn.Sequential(*layers))
+
+    assert known() == known(dropout=0.5, checkpoint=True)
+    told = differences(known(**{name: OPTIONS[name]}), known())
+    # Another number of heads has another scale.
+    assert told.count(" is ") == 1 + (name == "nhead")
+    assert {"nhead": "window_heads"}.get(name, name) in told
+    assert json.loads(json.dumps(known(window=(math.inf, 0)))) != known()
 
 
 def test_frames(device):

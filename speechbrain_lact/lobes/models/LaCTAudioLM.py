@@ -685,6 +685,9 @@ class AudioLM(nn.Module):
             For an empty prompt, tokens out of range, or a text without any
             known character.
         """
+        if state is not None:
+            check_kind(state, self.state_class)
+            state.check(self.initial_state(1))
         batch = len(text or prompt or [None]) if state is None else None
         batch = batch or len(state.rows)
         texts, prompts = text or [None] * batch, prompt or [None] * batch
@@ -723,8 +726,6 @@ class AudioLM(nn.Module):
         rows = nn.utils.rnn.pad_sequence(rows, True, self.none).to(device)
         if state is None:
             state = self.initial_state(batch, **condition)
-        else:
-            state.check(self.initial_state(1))
         with torch.inference_mode():
             _, state = self(rows, lengths, state)
         seeds = seed
@@ -759,6 +760,8 @@ class AudioLM(nn.Module):
         """
         if state is None:
             state = self.initial_state(len(references), **condition)
+        check_kind(state, self.state_class)
+        state.check(self.initial_state(1), len(references))
         rows = []
         for tokens in references:
             if not len(tokens):
@@ -917,6 +920,7 @@ class AudioLM(nn.Module):
         """
         check_number(max_length, "max_length", least=1, integer=True)
         check_kind(state, self.generation_class)
+        state.model.check(self.initial_state(1), len(state.made))
         sampling = Sampling(**sampling)
         batch = len(state.made)
         frames, left = [[] for _ in range(batch)], [None] * batch

@@ -398,7 +398,7 @@ class TransformerASR(parent.TransformerASR):
             config = dynchunktrain_config
             return self.encode(src, wav_len, pad_idx, config), None
         if tgt is not None:
-            check_tensor(tgt, (len(src), "U"), "tgt", "integers")
+            check_tensor(tgt, (len(src), "U"), "tgt", "numbers")
         outputs = self._encode(
             src, wav_len, dynchunktrain_config, state, final, ends
         )
@@ -444,8 +444,8 @@ class TransformerASR(parent.TransformerASR):
         state : LaCTDecoderState
             Only if a state was given.
         """
-        check_tensor(tgt, ("B", "U"), "tgt", "integers")
-        width = self.d_model
+        check_tensor(tgt, ("B", "U"), "tgt", "numbers")
+        width = self.d_model if self.has_lact else "E"
         check_tensor(encoder_out, (len(tgt), "T", width), "encoder_out")
         if enc_len is not None:
             enc_len = enc_len.to(encoder_out.device)
