@@ -404,6 +404,18 @@ def hold_folder(path):
         os.close(descriptor)
 
 
+def write_all(file, data):
+    """Writes bytes to a file without a buffer, which may take some of them.
+
+    Arguments
+    ---------
+    file : io.RawIOBase
+    data : bytes
+    """
+    while data:
+        data = data[file.write(data) :]
+
+
 class Lines:
     """A file that grows by whole lines, whatever ends the process.
 
@@ -450,8 +462,7 @@ class Lines:
         data = f"{line}\n".encode("utf-8", self.errors)
         start = self.file.seek(0, os.SEEK_END)
         try:
-            while data:
-                data = data[self.file.write(data) :]
+            write_all(self.file, data)
         except BaseException as error:
             self.file.truncate(start)
             if isinstance(error, OSError):
