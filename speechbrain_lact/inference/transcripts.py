@@ -24,6 +24,8 @@ from speechbrain_lact.utils.console import (
 
 # What stands behind the name in a line.
 ENDS = {".jsonl": '", "text": ', ".txt": "\t"}
+# What bytes that are not UTF-8 are read as.
+BYTES = "".join(map(chr, range(0xDC80, 0xDD00)))
 # What the file beside an output begins with.
 MADE_BY = "speechbrain-lact transcribe"
 
@@ -128,7 +130,7 @@ class Output:
             self.lines.__exit__(*error)
         if self.lock is not None:
             if not os.path.lexists(self.path):
-                self.beside.unlink()
+                self.beside.unlink(missing_ok=True)
             self.lock.close()
 
     def _open(self):
@@ -262,7 +264,9 @@ class Output:
 
     def _begins(self, part):
         """Whether these bytes are the beginning of a line of ours."""
-        text, start = part.decode("utf-8", "ignore"), ""
+        # It may end within a letter.
+        text = part.decode("utf-8", "surrogateescape").rstrip(BYTES)
+        start = ""
         if self.kind == ".jsonl":
             start = '{"file": "'
             if start.startswith(text):
@@ -401,7 +405,7 @@ def printable(name):
 
     Example
     -------
-    >>> print(printable("two\nlines"))
+    >>> print(printable("two\\nlines"))
     two\\nlines
     """
     return str(name).translate(ESCAPES)

@@ -6,6 +6,7 @@ Authors
 
 import codecs
 import contextlib
+import io
 import os
 import signal
 import sys
@@ -111,6 +112,41 @@ def say(text, end="\n"):
         raise
     except OSError as error:
         raise OSError(error.errno, error.strerror, STDOUT) from error
+
+
+class Stderr(io.TextIOWrapper):
+    """Standard error: where it cannot be written (a terminal that was closed,
+    a full disk) the job goes on.
+
+    Arguments
+    ---------
+    descriptor : int
+        Of the file; it is closed with this.
+    encoding : str, optional
+        That of the process by default.
+
+    Example
+    -------
+    >>> with Stderr(os.open("/dev/full", os.O_WRONLY)) as file:
+    ...     file.write("disk full")
+    9
+    """
+
+    def __init__(self, descriptor, encoding=None):
+        file = open(descriptor, "wb", buffering=0)
+        options = {"errors": "backslashreplace", "write_through": True}
+        super().__init__(file, encoding, **options)
+
+    def write(self, text):
+        """As any file's."""
+        with contextlib.suppress(OSError):
+            super().write(text)
+        return len(text)
+
+    def flush(self):
+        """As any file's."""
+        with contextlib.suppress(OSError):
+            super().flush()
 
 
 def end_output():
