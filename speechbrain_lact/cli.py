@@ -549,10 +549,12 @@ def evaluate(
         wer, results = _score(asr, recordings, batch_size)
         if not results["utterances"]:
             raise ValueError(f"{manifest}: no recording with words can be read")
-        for name, value in results.items():
-            say(f"{name:16} {len(value) if name == 'bad_files' else value}")
-        if out is not None:
-            _write_results(out, wer, results)
+        try:
+            if out is not None:
+                _write_results(out, wer, results)
+        finally:
+            for name, value in results.items():
+                say(f"{name:16} {len(value) if name == 'bad_files' else value}")
     _count(len(recordings), len(results["bad_files"]), "scored")
 
 

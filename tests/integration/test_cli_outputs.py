@@ -290,7 +290,9 @@ def test_paths_are_tried_before_the_work(folder, call, tmp_path):
             ), args
 
 
-def test_results_are_whole_and_never_written_over(folder, call, tmp_path):
+def test_results_are_whole_and_never_written_over(
+    folder, call, tmp_path, monkeypatch
+):
     manifest, out = tmp_path / "m.jsonl", tmp_path / "out"
     row = {"audio_filepath": str(folder / NAMES[2]), "text": "zoë 😀"}
     manifest.write_text(json.dumps(row))
@@ -300,7 +302,12 @@ def test_results_are_whole_and_never_written_over(folder, call, tmp_path):
     assert (code, "wer.txt: exists" in err) == (1, True)
     assert state_of(out) == {Path("wer.txt"): b"mine"}
     (out / "wer.txt").unlink()
-    assert call("evaluate", "--manifest", manifest, "--out", out)[0] == 0
+    # What was measured is kept, though nobody can read it now.
+    with open("/dev/full", "w") as stdout:
+        monkeypatch.setattr(sys, "stdout", stdout)
+        code, _, err = call("evaluate", "--manifest", manifest, "--out", out)
+        monkeypatch.undo()
+    assert (code, "standard output: No space" in err) == (1, True)
     assert sorted(p.name for p in out.iterdir()) == ["results.json", "wer.txt"]
     assert "ZOË" in (out / "wer.txt").read_text()
 
