@@ -34,6 +34,7 @@ from speechbrain_lact.utils.console import (
     STDIN,
     STDOUT,
     Lines,
+    Stderr,
     check_new_file,
     check_new_folder,
     describe,
@@ -570,10 +571,12 @@ def evaluate(
         wer, results = _score(asr, recordings, batch_size, bad)
         if not results["utterances"]:
             raise ValueError(f"{manifest}: no recording with words can be read")
-        for name, value in results.items():
-            say(f"{name:16} {len(value) if name == 'bad_files' else value}")
-        if out is not None:
-            _write_results(out, wer, results)
+        try:
+            if out is not None:
+                _write_results(out, wer, results)
+        finally:
+            for name, value in results.items():
+                say(f"{name:16} {len(value) if name == 'bad_files' else value}")
     total = len(recordings) + len(skipped.added)
     _count(total, len(results["bad_files"]), "scored")
 
@@ -941,10 +944,8 @@ def complain(message):
     """
     from tqdm import tqdm
 
-    # Where standard error cannot be written nobody can be told.
-    with contextlib.suppress(OSError):
-        line = printable(describe(message))
-        tqdm.write(f"speechbrain-lact: {line}", file=sys.stderr)
+    line = printable(describe(message))
+    tqdm.write(f"speechbrain-lact: {line}", file=sys.stderr)
 
 
 def _brief(error):
@@ -967,13 +968,7 @@ def _quiet():
         sys.stderr.flush()
     # Libraries in C write to file descriptor 2: see `_load`.
     native, stderr = os.dup(2), sys.stderr
-    sys.stderr = open(
-        native,
-        "w",
-        1,
-        encoding=getattr(stderr, "encoding", None),
-        errors="backslashreplace",
-    )
+    sys.stderr = Stderr(native, getattr(stderr, "encoding", None))
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("speechbrain-lact: %(message)s"))
     handler.setLevel(logging.WARNING)
@@ -986,8 +981,7 @@ def _quiet():
     finally:
         logging.getLogger().removeHandler(handler)
         os.dup2(native, 2)
-        with contextlib.suppress(OSError):
-            sys.stderr.close()
+        sys.stderr.close()
         sys.stderr = stderr
 
 
@@ -1028,8 +1022,7 @@ def _report(error):
     if ordinary or "memory" in str(error):
         return complain(error if str(error) else type(error).__name__)
     complain(f"please report this: {type(error).__name__}: {error}")
-    with contextlib.suppress(OSError):
-        traceback.print_exception(type(error), error, error.__traceback__)
+    traceback.print_exception(type(error), error, error.__traceback__)
 
 
 def main(args=None):

@@ -8,7 +8,6 @@ import html
 import json
 import math
 import os
-import re
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,10 +19,13 @@ from speechbrain_lact.utils.console import (
     refuse_existing,
     say,
     whole,
+    write_all,
 )
 
-# How the name stands in a line.
-NAMES = {".jsonl": r'\{"file": ("(?:[^"\\]|\\.)*"), ', ".txt": r"([^\t]*)\t"}
+# What stands behind the name in a line.
+ENDS = {".jsonl": '", "text": ', ".txt": "\t"}
+# What bytes that are not UTF-8 are read as.
+BYTES = "".join(map(chr, range(0xDC80, 0xDD00)))
 # What the file beside an output begins with.
 MADE_BY = "speechbrain-lact transcribe"
 
@@ -130,7 +132,7 @@ class Output:
             self.lines.__exit__(*error)
         if self.lock is not None:
             if not os.path.lexists(self.path):
-                self.beside.unlink()
+                self.beside.unlink(missing_ok=True)
             self.lock.close()
 
     def _open(self):
@@ -216,9 +218,11 @@ class Output:
         text = json.dumps(said, indent=1) + "\n"
         try:
             self.lock.truncate(0)
-            self.lock.write(text.encode())
+            write_all(self.lock, text.encode())
         except OSError as error:
-            raise OSError(error.errno, error.strerror, self.beside) from error
+            raise OSError(
+                error.errno, error.strerror, str(self.beside)
+            ) from error
 
     def _go_on(self):
         """Finds what is to be done."""
@@ -262,23 +266,26 @@ class Output:
 
     def _begins(self, part):
         """Whether these bytes are the beginning of a line of ours."""
-        text = part.decode("utf-8", "surrogateescape")
-        name = re.match(NAMES[self.kind], text)
-        if name is None:
-            starts = map(self._start, self.recordings)
-            return any(start.startswith(part) for start in starts)
-        name = json.loads(name[1]) if self.kind == ".jsonl" else name[1]
+        # It may end within a letter.
+        text = part.decode("utf-8", "surrogateescape").rstrip(BYTES)
+        start = ""
+        if self.kind == ".jsonl":
+            start = '{"file": "'
+            if start.startswith(text):
+                return True
+        if not text.startswith(start):
+            return False
+        # The name may not be whole either.
+        name, end, _ = text[len(start) :].partition(ENDS[self.kind])
+        if end and start:
+            try:
+                name = json.loads(f'"{name}"')
+            except ValueError:
+                return False
         place = os.path.realpath(_place(name, self.folder))
         here = (_place(r.name, os.getcwd()) for r in self.recordings)
-        return any(os.path.realpath(other) == place for other in here)
-
-    def _start(self, recording):
-        """Bytes that the line of a recording begins with."""
-        if self.kind == ".jsonl":
-            name = json.dumps(self._name(recording), ensure_ascii=False)
-            return f'{{"file": {name}, '.encode("utf-8", "backslashreplace")
-        name = printable(self._name(recording))
-        return f"{name}\t".encode("utf-8", "surrogateescape")
+        here = map(os.path.realpath, here)
+        return any(p == place if end else p.startswith(place) for p in here)
 
     def _refuse(self, number):
         """The file is not ours."""
@@ -400,7 +407,7 @@ def printable(name):
 
     Example
     -------
-    >>> print(printable("two\nlines"))
+    >>> print(printable("two\\nlines"))
     two\\nlines
     """
     return str(name).translate(ESCAPES)

@@ -6,6 +6,7 @@ Authors
 
 import codecs
 import contextlib
+import io
 import os
 import signal
 import sys
@@ -111,6 +112,41 @@ def say(text, end="\n"):
         raise
     except OSError as error:
         raise OSError(error.errno, error.strerror, STDOUT) from error
+
+
+class Stderr(io.TextIOWrapper):
+    """Standard error: where it cannot be written (a terminal that was closed,
+    a full disk) the job goes on.
+
+    Arguments
+    ---------
+    descriptor : int
+        Of the file; it is closed with this.
+    encoding : str, optional
+        That of the process by default.
+
+    Example
+    -------
+    >>> with Stderr(os.open("/dev/full", os.O_WRONLY)) as file:
+    ...     file.write("disk full")
+    9
+    """
+
+    def __init__(self, descriptor, encoding=None):
+        file = open(descriptor, "wb", buffering=0)
+        options = {"errors": "backslashreplace", "write_through": True}
+        super().__init__(file, encoding, **options)
+
+    def write(self, text):
+        """As any file's."""
+        with contextlib.suppress(OSError):
+            super().write(text)
+        return len(text)
+
+    def flush(self):
+        """As any file's."""
+        with contextlib.suppress(OSError):
+            super().flush()
 
 
 def end_output():
@@ -404,6 +440,18 @@ def hold_folder(path):
         os.close(descriptor)
 
 
+def write_all(file, data):
+    """Writes bytes to a file without a buffer, which may take some of them.
+
+    Arguments
+    ---------
+    file : io.RawIOBase
+    data : bytes
+    """
+    while data:
+        data = data[file.write(data) :]
+
+
 class Lines:
     """A file that grows by whole lines, whatever ends the process.
 
@@ -450,8 +498,7 @@ class Lines:
         data = f"{line}\n".encode("utf-8", self.errors)
         start = self.file.seek(0, os.SEEK_END)
         try:
-            while data:
-                data = data[self.file.write(data) :]
+            write_all(self.file, data)
         except BaseException as error:
             self.file.truncate(start)
             if isinstance(error, OSError):

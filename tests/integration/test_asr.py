@@ -25,6 +25,7 @@ from speechbrain_lact.inference.ASR import (
 )
 from speechbrain_lact.lobes.features import Fbank
 from speechbrain_lact.nnet.window_attention import Window
+from speechbrain_lact.processing.diarization import Segment
 
 RATE = 16000
 # Rounding in fp32, through Muon and many updates, of log-probabilities.
@@ -328,6 +329,59 @@ def test_blocks_are_chosen_when_the_model_is_used(asr, recording, tmp_path):
     assert other.transcribe_words(speech[None], torch.ones(1))[0] == before
     with pytest.raises(ValueError, match="at least 1"):
         other.set_block(0)
+
+
+@pytest.mark.parametrize("block", [2, None])
+def test_no_word_ends_after_the_audio(recording, block, tmp_path):
+    """Whatever its length: frames are longer than what is left."""
+    model, late = LaCTASR.from_hparams(MODEL_IN_THE_BOX), 0
+    model.set_block(block)
+    for samples in range(RATE, 3 * RATE, 1907):
+        part = recording[RATE : RATE + samples]
+        (words,), _ = model.transcribe_words(part[None], torch.ones(1))
+        times = [t for word in words for t in (word.start, word.end)]
+        assert times == sorted(times)
+        assert all(0 <= time <= samples / RATE for time in times)
+        assert times == [round(time, 3) for time in times]
+        if not words:
+            continue
+        last = samples * 1000 // RATE / 1000
+        late += times[-1] == last
+        # Also where the length is known bit by bit only.
+        if block is not None and late % 3 == 1:
+            assert listen(model.stream(), cut(part, samples)) == words
+    assert late > 1
+    # The same of each row of a batch.
+    wavs = recording[: 3 * RATE].repeat(2, 1)
+    rows, _ = model.transcribe_words(wavs, torch.tensor([1.0, 0.61]))
+    assert rows[1] and rows[1][-1].end <= 0.61 * 3
+
+
+def test_no_word_leaves_its_turn(asr, recording, tmp_path):
+    path = tmp_path / "minute.wav"
+    speech = recording[: 45 * RATE + 7]
+    soundfile.write(path, speech.numpy(), RATE, "FLOAT")
+    seconds = len(speech) / RATE
+    segments = [
+        # Within words; one so long that it is cut; one beyond the audio.
+        Segment(1.23456, 3.3333, "a"),
+        Segment(3.5, 23.49999, "b"),
+        Segment(23.5, 23.9, "a"),
+        Segment(24.0, seconds + 1.0, "b"),
+        Segment(seconds + 0.1, seconds + 2.0, "c"),
+    ]
+    turns = list(asr.transcribe_speakers(path, segments=segments))
+    assert len(turns) > 4 and {turn.speaker for turn in turns} == {"a", "b"}
+    for turn in turns:
+        times = [t for word in turn.words for t in (word.start, word.end)]
+        times = [turn.start, *times, turn.end]
+        assert times == sorted(times) and times[-1] <= seconds
+        assert times == [round(time, 3) for time in times]
+        assert any(
+            s.speaker == turn.speaker
+            and round(s.start, 3) <= turn.start < turn.end <= round(s.end, 3)
+            for s in segments
+        )
 
 
 def test_samples_that_cannot_be_used(asr):
