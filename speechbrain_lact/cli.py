@@ -619,7 +619,7 @@ def list_recordings(source):
                 left.append(os.path.relpath(path, source))
     if left:
         names = ", ".join(left[:SHOWN]) + ", ..." * (len(left) > SHOWN)
-        complain(f"{source}: no recordings, left out: {len(left)} ({names})")
+        complain(f"{source}: left out, no recordings: {len(left)} ({names})")
     if not paths:
         raise ValueError(f"{source}: no recordings in this folder")
     return [Recording(path, path) for path in sorted(paths)]
