@@ -268,9 +268,9 @@ def foreign(head):
     -------
     str or None
     """
-    what = None
     if head.startswith(FOREIGN) or head[4:8] == b"ftyp":
-        what = "a file of another format"
+        return "a file of another format"
+    what = None
     text = codecs.getincrementaldecoder("utf-8")("replace").decode(head)
     if all(letter.isprintable() or letter.isspace() for letter in text):
         if "\ufffd" not in text:
