@@ -56,6 +56,17 @@ FOREIGN = (
     b"\x1aE\xdf\xa3",
     b"#!AMR",
     b"NIST_1A",
+    b"Creative",
+    b" paf",
+    b"fap ",
+    b"2BIT",
+    b"PVF1",
+    b"\x64\xa3",  # IRCAM
+    b"wvpk",
+    b"MAC ",
+    b"TTA1",
+    b"MPCK",
+    b"\x30\x26\xb2\x75",  # Windows Media
 )
 
 
