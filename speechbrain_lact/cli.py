@@ -528,10 +528,10 @@ def evaluate(
         Path,
         typer.Option(
             help="Recordings and their words: a folder laid out as LibriSpeech "
-            "is, a manifest .jsonl (audio_filepath, text), Common Voice's .tsv "
-            "(path, sentence; recordings in the folder clips beside it), or "
-            "SpeechBrain's .csv (ID, duration, wav, wrd; $data_root is the "
-            "CSV's folder).",
+            "is, a manifest .jsonl (audio_filepath, text, offset, duration), "
+            "Common Voice's .tsv (path, sentence; recordings in the folder "
+            "clips beside it), or SpeechBrain's .csv (ID, wav, wrd, start, "
+            "stop; $data_root is the CSV's folder).",
         ),
     ],
     model: Model = MODEL,
@@ -549,8 +549,8 @@ def evaluate(
 ):
     """Scores a model: word and character errors, speed.
 
-    Both texts are put in upper case and split at white space; nothing else is
-    changed. Recordings that cannot be read are named and left out; the exit
+    Both texts are put in upper case and Unicode NFC and split at white space.
+    Lines and recordings that cannot be read are named and left out; the exit
     code is then 1.
     """
     recordings, skipped = read_data(manifest)
@@ -786,7 +786,7 @@ def list_recordings(source):
                 left.append(os.path.relpath(path, source))
     if left:
         names = ", ".join(left[:SHOWN]) + ", ..." * (len(left) > SHOWN)
-        complain(f"{source}: no recordings, left out: {len(left)} ({names})")
+        complain(f"{source}: left out, no recordings: {len(left)} ({names})")
     if not paths:
         raise ValueError(f"{source}: no recordings in this folder")
     return [Recording(path, path) for path in sorted(paths)]

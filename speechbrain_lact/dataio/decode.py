@@ -498,18 +498,23 @@ def _scan(path, size, changed):
         note, exact = f"damaged parts ({bad}) are left out", False
     with open(path, "rb") as file, av.open(file) as found:
         kind, stream = found.format.name, found.streams.audio[0]
-        if kind in EXACT or (kind == "mp3" and _has_length(path)):
+        promised, slack = 0, FRAME
+        if kind in EXACT:
             promised = round((stream.duration or 0) * stream.time_base * rate)
-            if promised - frames > FRAME * rate:
-                missing = promised - frames
-        elif kind == "ogg":
+        elif kind == "mp3":
+            # With what an encoder puts before and behind the sound.
+            promised, slack = _mp3_length(path, rate), 3 * FRAME
+        if promised - frames > slack * rate:
+            missing = promised - frames
+        if kind == "ogg":
             note = note or "its end is missing: taken as far as it goes"
     began = began if exact else None
     return rate, channels, frames + missing, missing, began, note
 
 
-def _has_length(path):
-    """Whether an MP3 begins with the number of its frames."""
+def _mp3_length(path, rate):
+    """How many samples an MP3 says at its beginning that it has; 0 if it does
+    not."""
     with open(path, "rb") as file:
         head = file.read(10)
         size = 0
@@ -519,4 +524,7 @@ def _has_length(path):
             size += 10
         file.seek(size)
         first = file.read(1500)
-    return b"Xing" in first or b"Info" in first
+    found = re.search(rb"(?:Xing|Info)(....)(....)", first, re.DOTALL)
+    if not found or not found[1][3] & 1:
+        return 0
+    return int.from_bytes(found[2], "big") * (1152 if rate >= 32000 else 576)

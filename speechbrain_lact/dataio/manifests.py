@@ -445,7 +445,7 @@ def _table(path, delimiter, needed):
             for name in needed:
                 if name not in header:
                     raise ValueError(
-                        f"{path}:{number}: column {name!r} is missing"
+                        f"{path}: column {name!r} is missing (line {number})"
                     )
         elif len(fields) > len(header):
             why = f"{len(fields)} fields, but the header has {len(header)}"

@@ -56,6 +56,17 @@ FOREIGN = (
     b"\x1aE\xdf\xa3",
     b"#!AMR",
     b"NIST_1A",
+    b"Creative",
+    b" paf",
+    b"fap ",
+    b"2BIT",
+    b"PVF1",
+    b"\x64\xa3",  # IRCAM
+    b"wvpk",
+    b"MAC ",
+    b"TTA1",
+    b"MPCK",
+    b"\x30\x26\xb2\x75",  # Windows Media
 )
 
 
@@ -268,9 +279,9 @@ def foreign(head):
     -------
     str or None
     """
-    what = None
     if head.startswith(FOREIGN) or head[4:8] == b"ftyp":
-        what = "a file of another format"
+        return "a file of another format"
+    what = None
     text = codecs.getincrementaldecoder("utf-8")("replace").decode(head)
     if all(letter.isprintable() or letter.isspace() for letter in text):
         if "\ufffd" not in text:

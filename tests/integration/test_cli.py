@@ -14,6 +14,7 @@ import struct
 import subprocess
 import sys
 import threading
+import tracemalloc
 from dataclasses import asdict
 from pathlib import Path
 
@@ -23,7 +24,7 @@ import soundfile
 import torch
 
 from speechbrain_lact.cli import MODEL, load_model, main
-from speechbrain_lact.dataio.audio import AudioFile
+from speechbrain_lact.dataio.audio import AudioFile, warn
 from speechbrain_lact.dataio.pipe import Incoming
 from speechbrain_lact.inference.ASR import Word
 from speechbrain_lact.inference.transcripts import subtitles
@@ -148,7 +149,9 @@ def test_all_kinds_of_files(transcripts):
     assert (code, printed, last) == (1, "", f"speechbrain-lact: {count}")
     # Each named in a line of its own, and nothing else on standard error.
     matches = [re.match(r"speechbrain-lact: (\S+): \w", e) for e in errors]
-    assert sorted(Path(m[1]).name for m in matches) == BAD
+    names = sorted(Path(m[1]).name for m in matches)
+    assert names == [*BAD, "silent.ogg"]
+    assert "silent.ogg: near silence" in err
     assert found.keys() >= {"six.wav", "clipped.WAV", "lossy.mp3", "whole.flac"}
     assert not found.keys() & set(BAD)
     for row in found.values():
@@ -412,7 +415,7 @@ def test_evaluate_names_bad_files(kinds, call, tmp_path):
     "name, text, problem",
     [
         ("x.jsonl", '{"audio_filepath": "x.wav"}\n', "'text' is missing"),
-        ("x.jsonl", "no JSON\n", "cannot be read"),
+        ("x.jsonl", "no JSON\n", "x.jsonl:1: malformed: not a JSON object"),
         ("x.tsv", "client_id\tpath\nx\ty.mp3\n", "'sentence' is missing"),
         ("x.csv", "ID,duration,wav\nx,1,y.wav\n", "'wrd' is missing"),
         ("x.csv", "ID,duration,wav,wrd\n", "no recordings"),
@@ -422,6 +425,7 @@ def test_evaluate_names_bad_files(kinds, call, tmp_path):
 )
 def test_data_that_cannot_be_evaluated(name, text, problem, call, tmp_path):
     (tmp_path / name).write_text(text)
+    (tmp_path / "y.wav").touch()
     code, _, err = call("evaluate", "--manifest", tmp_path / name)
     assert code == 1
     assert err.startswith(f"speechbrain-lact: {tmp_path / name}: ")
@@ -452,6 +456,88 @@ def test_what_cannot_be_done(args, data, code, problem, tmp_path):
     assert err.startswith("speechbrain-lact: ") and problem in err
     assert len(err.splitlines()) == 1
     assert list(tmp_path.iterdir()) == []
+
+
+def test_folder_that_holds_other_things(speech, call, tmp_path, monkeypatch):
+    """Recordings by other names are done, links followed, what is left out is
+    named in one line."""
+    folder, real = tmp_path / "in", tmp_path / "real"
+    folder.mkdir()
+    real.mkdir()
+    for name in ("a.wav", "b.m4a", "c.wave", "d.unknown", "e"):
+        soundfile.write(real / name, speech[:RATE], RATE, format="WAV")
+    (real / "cover.png").write_bytes(b"\x89PNG" + bytes(100))
+    (real / "notes.txt").write_text("no recording\n")
+    (real / "loop").symlink_to(folder)
+    (folder / "link").symlink_to(real)
+    code, printed, err = call("transcribe", folder)
+    assert code == 0
+    lines = [line.split("\t") for line in printed.splitlines()]
+    names = [f"{folder}/link/{name}" for name in ("a.wav", "b.m4a", "c.wave")]
+    names += [f"{folder}/link/d.unknown", f"{folder}/link/e"]
+    assert sorted(line[0] for line in lines) == names
+    assert len({line[1] for line in lines}) == 1
+    assert "left out" in err and "link/cover.png" in err
+    assert len(err.splitlines()) == 1 and "notes" not in err
+
+
+def test_pipes_with_names(speech, call, tmp_path):
+    soundfile.write(tmp_path / "a.wav", speech[: 2 * RATE], RATE)
+    data = (tmp_path / "a.wav").read_bytes()
+    expected = call("transcribe", tmp_path / "a.wav")[1]
+    os.mkfifo(tmp_path / "pipe")
+    source, sink = os.pipe()
+    for path, target in (
+        (tmp_path / "pipe", tmp_path / "pipe"),
+        (f"/dev/fd/{source}", sink),
+    ):
+
+        def write(target=target):
+            with open(target, "wb") as file:
+                file.write(data)
+
+        writer = threading.Thread(target=write)
+        writer.start()
+        assert call("transcribe", path) == (0, expected, "")
+        writer.join()
+    os.close(source)
+
+
+def test_evaluate_parts_of_a_recording(speech, call, tmp_path):
+    """As their own files; a line that cannot be used is named and counted."""
+    cuts = [0, 30000, 60000, len(speech)]
+    soundfile.write(tmp_path / "all.flac", speech, RATE)
+    lines, parts = [], []
+    for number, (start, stop) in enumerate(zip(cuts, cuts[1:])):
+        soundfile.write(tmp_path / f"{number}.flac", speech[start:stop], RATE)
+        row = {"audio_filepath": f"{number}.flac", "text": "one two"}
+        lines.append(row)
+        span = {"offset": start / RATE, "duration": (stop - start) / RATE}
+        parts.append({**row, "audio_filepath": "all.flac", **span})
+    results = []
+    for rows_of in (lines, parts, [*parts, {"audio_filepath": "all.flac"}]):
+        data = tmp_path / "data.jsonl"
+        data.write_text("".join(json.dumps(row) + "\n" for row in rows_of))
+        out = tmp_path / f"out{len(results)}"
+        code, _, err = call("evaluate", "--manifest", data, "--out", out)
+        results.append(json.loads((out / "results.json").read_text()))
+        assert code == (len(results) == 3)
+    assert "data.jsonl:4: " in err and err.endswith("3 of 4 scored, 1 failed\n")
+    assert list(results[2]["bad_files"]) == [f"{data}:4"]
+    for key in ("WER", "CER", "utterances", "seconds"):
+        assert results[0][key] == results[1][key] == results[2][key]
+    # Longer than what is done in batches.
+    long = np.tile(speech, 70 * RATE // len(speech) + 1)[: 70 * RATE]
+    soundfile.write(tmp_path / "part.flac", long, RATE)
+    soundfile.write(tmp_path / "all.flac", np.pad(long, 5000), RATE)
+    found = []
+    for row in (
+        {"audio_filepath": "part.flac"},
+        {"audio_filepath": "all.flac", "offset": 0.3125, "duration": 70},
+    ):
+        data.write_text(json.dumps({**row, "text": "one"}))
+        found.append(call("evaluate", "--manifest", data)[1].splitlines()[:4])
+    assert found[0] == found[1]
 
 
 @pytest.fixture
@@ -561,7 +647,9 @@ def heard(data, seconds=0.05, rate=None):
     "subtype", ["PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "ULAW"]
 )
 def test_wav_from_a_pipe_is_as_from_a_file(subtype, size, tmp_path):
-    noise = np.random.default_rng(0).uniform(-0.9, 0.9, (30000, 3))
+    # What the channels have in common is what a live stream can be mixed of.
+    noise = np.random.default_rng(0).uniform(-0.9, 0.9, (30000, 1))
+    noise = noise * [1, 0.97, 0.94]
     for rate in (8000, 16000, 44100):
         data = wav_bytes(noise, rate, subtype=subtype)
         (tmp_path / "x.wav").write_bytes(data)
@@ -574,6 +662,83 @@ def test_wav_from_a_pipe_is_as_from_a_file(subtype, size, tmp_path):
         for seconds in (0.0001, 0.05, 10.0):
             found = heard(data, seconds)
             torch.testing.assert_close(found, expected, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("kind", ["W64", "RF64", "RIFX"])
+def test_kin_of_wav_from_a_pipe(kind, tmp_path):
+    """Read as from a file, also behind a chunk of 3 MB that is none."""
+    noise = np.random.default_rng(0).uniform(-0.9, 0.9, 30000)
+    options = {"format": kind, "subtype": "PCM_16"}
+    if kind == "RIFX":
+        options.update(format="WAV", endian="BIG")
+    soundfile.write(tmp_path / "x", noise, RATE, **options)
+    expected = AudioFile(tmp_path / "x", RATE).read()
+    data = (tmp_path / "x").read_bytes()
+    torch.testing.assert_close(heard(data), expected, atol=0, rtol=0)
+    size, place = 3 << 20, data.index(b"data")
+    chunk = b"LIST" + struct.pack(">I" if kind == "RIFX" else "<I", size)
+    if kind == "W64":
+        chunk = b"LIST" + bytes(12) + struct.pack("<Q", size + 24)
+    data = data[:place] + chunk + bytes(size) + data[place:]
+    torch.testing.assert_close(heard(data), expected, atol=0, rtol=0)
+
+
+def test_what_is_before_the_audio_is_not_kept():
+    """A header of 64 MB is passed over as it comes."""
+    data = wav_bytes(np.full(4000, 0.25))
+    size, place = 64 << 20, data.index(b"data")
+    source, sink = os.pipe()
+
+    def write():
+        with os.fdopen(sink, "wb") as file:
+            file.write(data[:place] + b"LIST" + struct.pack("<I", size))
+            for _ in range(64):
+                file.write(bytes(1 << 20))
+            file.write(data[place:])
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    tracemalloc.start()
+    with os.fdopen(source, "rb") as file:
+        incoming = Incoming(file.fileno())
+        most = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        samples = torch.cat(list(incoming.pieces(0.05, RATE)))
+    writer.join()
+    assert most < 8 << 20
+    assert samples.unique().tolist() == [0.25] and len(samples) == 4000
+
+
+@pytest.mark.parametrize(
+    "rate, channels, bits",
+    [(1, 1, 16), (2**32 - 1, 1, 16), (RATE, 65535, 16), (RATE, 1, 0)],
+)
+def test_headers_that_cannot_be(rate, channels, bits):
+    data = bytearray(wav_bytes(np.zeros(4000)))
+    data[22:28] = struct.pack("<HI", channels, rate)
+    data[34:36] = struct.pack("<H", bits)
+    with pytest.raises(ValueError, match="^standard input: ") as caught:
+        heard(bytes(data))
+    assert str(bits if not bits else channels) in str(caught.value)
+    for kind in (b"FORM", b"caff", b".snd", b"\x1aE\xdf\xa3"):
+        with pytest.raises(ValueError, match="another format"):
+            heard(kind + os.urandom(2000))
+
+
+def test_what_a_live_stream_cannot_mend(caplog):
+    tone = 0.3 * np.sin(np.arange(8000) / 9)
+    for samples, why in (
+        (np.stack([tone, -tone], 1), "channels cancel"),
+        (tone * 1e-5, "near silence"),
+        (tone + 0.5, "usual level"),
+        (tone, None),
+    ):
+        caplog.clear()
+        warn.cache_clear()
+        heard(wav_bytes(samples, subtype="FLOAT"))
+        found = [record.getMessage() for record in caplog.records]
+        assert len(found) == (why is not None)
+        assert why is None or why in found[0]
 
 
 def test_raw_audio_from_a_pipe():

@@ -1,8 +1,15 @@
 """Rows of several utterances, for models that stream."""
 
+import json
 import random
+from types import SimpleNamespace
 
-from recipes.LibriSpeech.train import join_utterances
+import numpy as np
+import pytest
+import soundfile
+
+from recipes.LibriSpeech.librispeech_prepare import prepare_manifests
+from recipes.LibriSpeech.train import join_utterances, make_dataset
 
 
 def make_rows():
@@ -45,3 +52,45 @@ def test_draws_follow_the_seed_and_leave_the_rows_alone():
     assert rows == make_rows()
     assert first == join_utterances(make_rows(), 3, seed=1)
     assert list(first) != list(join_utterances(rows, 3, seed=2))
+
+
+@pytest.mark.parametrize("most", [1, 3])
+def test_parts_of_a_file_are_joined_as_parts(most, tmp_path):
+    """What a row hears are its parts of the file, whole files beside them."""
+    noise = np.random.default_rng(0).uniform(-0.5, 0.5, 8000)
+    noise = np.float32(np.round(noise * 2**15) / 2**15)
+    soundfile.write(tmp_path / "a.wav", noise, 8000, subtype="PCM_16")
+    soundfile.write(tmp_path / "b.wav", -noise, 8000, subtype="PCM_16")
+    parts = [("a", 0.5, 0.25), ("b", 0, None), ("a", 0, 0.125)]
+    lines = [
+        {
+            "audio_filepath": f"{name}.wav",
+            "text": name,
+            "offset": offset,
+            "duration": duration,
+            "session": "s",
+        }
+        for name, offset, duration in parts
+    ]
+    manifest = tmp_path / "m.jsonl"
+    manifest.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    files = prepare_manifests(manifest, None, None, str(tmp_path))
+    tokenizer = SimpleNamespace(sp=SimpleNamespace(encode_as_ids=list))
+    hparams = {"sample_rate": 8000, "seed": 4}
+    with make_dataset(files["train"], hparams, tokenizer, most).output_keys_as(
+        ["sig", "duration", "wrd", "voice"]
+    ) as data:
+        rows = [data[i] for i in range(len(data))]
+    heard = [noise[4000:6000], -noise, noise[:1000]]
+    assert len(rows) == 3 if most == 1 else len(rows) < 3
+    assert np.array_equal(
+        np.concatenate([row["sig"].numpy() for row in rows]),
+        np.concatenate(heard),
+    )
+    assert [len(row["sig"]) / 8000 for row in rows] == [
+        pytest.approx(float(row["duration"])) for row in rows
+    ]
+    assert " ".join(row["wrd"] for row in rows) == "A B A"
+    # The speaker's first part, not the first file.
+    path, start, stop = rows[0]["voice"].split("\n")
+    assert (path, start, stop) == (str(tmp_path / "a.wav"), "4000", "6000")
