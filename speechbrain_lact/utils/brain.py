@@ -5,17 +5,15 @@ Authors
 """
 
 import math
-import random
 import signal
 import threading
 
-import numpy
 import torch
 
 from speechbrain.core import Stage
-from speechbrain.utils.distributed import get_rank
 from speechbrain_lact.utils.processes import (
     count_processes,
+    draw_apart,
     on_main,
     share_gradients,
     share_parameters,
@@ -64,12 +62,7 @@ class GlobalBatches:
             super()._wrap_distributed()
             return
         share_parameters(self.modules)
-        if get_rank():
-            # Else all would drop and draw the same.
-            seed = torch.initial_seed() + get_rank()
-            torch.manual_seed(seed)
-            numpy.random.seed(seed % 2**32)
-            random.seed(seed)
+        draw_apart()
 
     def fit(self, *args, **kwargs):
         """As SpeechBrain's; SIGTERM, which schedulers send, ends it with a
