@@ -67,7 +67,7 @@ from speechbrain_lact.processing.sessions import (
 )
 from speechbrain_lact.processing.speaker_states import load_embedder
 from speechbrain_lact.utils.brain import GlobalBatches
-from speechbrain_lact.utils.processes import count_processes, on_main
+from speechbrain_lact.utils.processes import on_main
 from speechbrain_lact.utils.run_record import RunRecord, describe_run
 
 HERE = Path(__file__).resolve().parent
@@ -972,13 +972,13 @@ def begin_run(settings, run_opts, hparams, csvs, command):
         What the run was begun with.
     """
     check_numbers(run_opts)
-    licences, processes = hparams["data_licenses"], count_processes()
+    licences = hparams["data_licenses"]
 
     def begin():
         """Compares, or writes."""
         sources = training_sources(hparams, licences)
         count_hours(sources, csvs["train"])
-        begun = describe_run(settings, run_opts, hparams, csvs, processes)
+        begun = describe_run(settings, run_opts, hparams, csvs)
         entries = list(map(asdict, sources))
         return RunRecord.open(hparams["save_folder"], begun, entries, command)
 

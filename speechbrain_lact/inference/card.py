@@ -496,13 +496,11 @@ def _title(run):
 def _training(sources, run):
     """The commands and the data."""
     commands = "\n".join(map(public_command, run.commands))
-    if run.processes > 1:
-        commands += f"\n```\n\nIn {run.processes} processes."
-    else:
-        commands += "\n```"
-    lines = [
-        "## Training",
-        f"```bash\n{commands}",
+    lines = ["## Training", f"```bash\n{commands}\n```"]
+    if run.processes != [1]:
+        counts = ", then ".join(map(str, run.processes))
+        lines[1] += f"\n\nProcesses: {counts}."
+    table = [
         "| data | corpus | licence | known from | hours |",
         "| --- | --- | --- | --- | --- |",
     ]
@@ -515,8 +513,8 @@ def _training(sources, run):
             source.hours,
         ]
         cells = [" ".join(c.split()).replace("|", r"\|") for c in cells]
-        lines.append(f"| {' | '.join(cells)} |")
-    lines[2:] = ["\n".join(lines[2:])]
+        table.append(f"| {' | '.join(cells)} |")
+    lines.append("\n".join(table))
     abouts = [source.corpus.about for source in sources if source.corpus]
     lines += dict.fromkeys(abouts)
     lines.append(

@@ -5,20 +5,22 @@ Authors
 """
 
 import math
-import random
+import signal
+import threading
 
-import numpy
 import torch
 
 from speechbrain.core import Stage
-from speechbrain.utils.distributed import get_rank
 from speechbrain_lact.utils.processes import (
     count_processes,
+    draw_apart,
     on_main,
     share_gradients,
     share_parameters,
     total,
 )
+
+STOPPED = "stopped by SIGTERM: run the same command again to go on"
 
 
 class GlobalBatches:
@@ -60,12 +62,42 @@ class GlobalBatches:
             super()._wrap_distributed()
             return
         share_parameters(self.modules)
-        if get_rank():
-            # Else all would drop and draw the same.
-            seed = torch.initial_seed() + get_rank()
-            torch.manual_seed(seed)
-            numpy.random.seed(seed % 2**32)
-            random.seed(seed)
+        draw_apart()
+
+    def fit(self, *args, **kwargs):
+        """As SpeechBrain's; SIGTERM, which schedulers send, ends it with a
+        checkpoint after the step that is being made.
+
+        Raises
+        ------
+        InterruptedError
+            If it was ended so.
+        """
+        self.asked_to_stop = self.ending = False
+        ours = threading.current_thread() is threading.main_thread()
+        before = ours and signal.signal(signal.SIGTERM, self._ask_to_stop)
+        try:
+            super().fit(*args, **kwargs)
+        except RuntimeError as error:
+            if not self.asked_to_stop:
+                raise
+            # A process that loads files got the signal, too.
+            raise InterruptedError(STOPPED) from error
+        finally:
+            if ours:
+                signal.signal(signal.SIGTERM, before)
+        # It came too late for another step: the last checkpoint has all.
+        asked = torch.tensor([float(self.asked_to_stop)], device=self.device)
+        if total(asked):
+            raise InterruptedError(STOPPED)
+
+    def _ask_to_stop(self, *_):
+        self.asked_to_stop = True
+
+    def _save_intra_epoch_ckpt(self):
+        super()._save_intra_epoch_ckpt()
+        if self.ending:
+            raise InterruptedError(STOPPED)
 
     def _fit_train(self, train_set, epoch, enable):
         self.loader, self.batches = train_set, None
@@ -109,8 +141,9 @@ class GlobalBatches:
         """Gradients of a batch that is one of `group`; outputs and loss."""
         outputs, loss = None, torch.full((), math.nan, device=self.device)
         empty = self.unusable(batch)
-        rows = loss.new_tensor([0 if empty else len(batch)])
-        if not total(rows):
+        known = [0 if empty else len(batch), self.asked_to_stop]
+        rows, self.ending = total(loss.new_tensor(known)).tolist()
+        if not rows:
             return outputs, loss
         weight = 0
         if empty:
@@ -155,7 +188,9 @@ class GlobalBatches:
 
     def _should_save_intra_epoch_ckpt(self, *args):
         # Within a group gradients, and graphs, would be lost.
-        return self.boundary and super()._should_save_intra_epoch_ckpt(*args)
+        if self.checkpointer is None or not self.boundary:
+            return False
+        return self.ending or super()._should_save_intra_epoch_ckpt(*args)
 
     def evaluate_batch(self, batch, stage):
         """As SpeechBrain's; NaN, which counts nowhere, if no file of the

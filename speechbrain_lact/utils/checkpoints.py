@@ -18,7 +18,7 @@ from speechbrain.utils.checkpoints import (
     register_checkpoint_hooks,
 )
 from speechbrain.utils.distributed import get_rank, if_main_process
-from speechbrain_lact.utils.processes import agree, on_main
+from speechbrain_lact.utils.processes import agree, draw_apart, on_main
 
 
 class WholeCheckpointer(Checkpointer):
@@ -73,6 +73,8 @@ class WholeCheckpointer(Checkpointer):
             if getattr(whose, "per_process", False) and not if_main_process():
                 if os.path.exists(_own(path)):
                     whose._load(_own(path), checkpoint.meta["end-of-epoch"])
+                elif isinstance(whose, RandomState):
+                    draw_apart()  # there were fewer processes before
 
     def find_checkpoints(self, *args, **kwargs):
         """As SpeechBrain's; the same ones in every process, whatever each

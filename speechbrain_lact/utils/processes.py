@@ -7,6 +7,9 @@ Authors
 * speechbrain_lact contributors 2026
 """
 
+import random
+
+import numpy
 import torch
 
 from speechbrain.utils.distributed import (
@@ -14,13 +17,17 @@ from speechbrain.utils.distributed import (
     ddp_all_reduce,
     ddp_broadcast,
     ddp_prevent_block,
+    get_rank,
     if_main_process,
+    is_distributed_initialized,
 )
 
 
 def count_processes():
     """Number of processes that train together."""
-    return 1 if ddp_prevent_block() else torch.distributed.get_world_size()
+    if not is_distributed_initialized():
+        return 1
+    return torch.distributed.get_world_size()
 
 
 def agree(function, *args, **kwargs):
@@ -54,7 +61,7 @@ def agree(function, *args, **kwargs):
     except Exception as failure:
         error = failure
     found = [None]
-    if count_processes() > 1:
+    if not ddp_prevent_block():
         found = [None] * count_processes()
         torch.distributed.all_gather_object(found, _described(error))
     if error is not None:
@@ -135,6 +142,18 @@ def share_parameters(module):
     if count_processes() > 1:
         for value in (*module.parameters(), *module.buffers()):
             torch.distributed.broadcast(value.detach(), 0)
+
+
+def draw_apart():
+    """Gives each process but the first random numbers of its own.
+
+    With the seed that all have, all would drop and draw the same.
+    """
+    if not if_main_process():
+        seed = torch.initial_seed() + get_rank()
+        torch.manual_seed(seed)
+        numpy.random.seed(seed % 2**32)
+        random.seed(seed)
 
 
 @torch.no_grad()

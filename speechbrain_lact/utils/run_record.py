@@ -19,6 +19,7 @@ from pathlib import Path
 import torch
 
 from speechbrain.utils.logger import get_logger
+from speechbrain_lact.utils.processes import count_processes
 
 RECORD = "run.json"
 OLD_RECORD = "sizes.json"  # of a folder from before there was a record
@@ -34,6 +35,9 @@ MAY_CHANGE = {
     "how long: training may go on (the learning rates keep their slope)": (
         "number_of_steps number_of_epochs lr_annealing matrix_lr_annealing "
         "epoch_counter"
+    ).split(),
+    "batches: training may go on with others, and the card has each command": (
+        "batch_size join_utterances grad_accumulation_factor bptt_utterances"
     ).split(),
     "tests: done with the trained model": (
         "test_splits test_manifest test_memory test_batch_size test_decoding "
@@ -51,7 +55,7 @@ MAY_CHANGE = {
 # Folders, or names on the hub, that a model starts from or is made for.
 FOLDERS = ("source", "pretrained_source", "tokenizer", "speaker_encoder")
 # Options of SpeechBrain's that stand in place of a YAML's.
-OPTIONS = ("precision", "max_grad_norm", "grad_accumulation_factor")
+OPTIONS = ("precision", "max_grad_norm")
 SAMPLES = 16  # files of which a part is read
 PART = 1 << 16  # bytes
 
@@ -174,7 +178,7 @@ def _plain(node):
     return {tag: value} if tag.startswith("!") else value
 
 
-def describe_run(settings, options, hparams, csvs, processes):
+def describe_run(settings, options, hparams, csvs):
     """All that is compared when an output folder is used again.
 
     Arguments
@@ -185,8 +189,6 @@ def describe_run(settings, options, hparams, csvs, processes):
         The experiment, loaded.
     csvs : dict
         CSV paths: `train`, and the list `valid`.
-    processes : int
-        How many train together.
 
     Returns
     -------
@@ -196,7 +198,6 @@ def describe_run(settings, options, hparams, csvs, processes):
     shapes = hparams["model"].state_dict().items()
     return {
         "package": named[0],
-        "processes": processes,
         **compared_settings(settings, options),
         "training data": describe_data(csvs["train"]),
         "validation data": describe_data(csvs["valid"][0]),
@@ -321,7 +322,11 @@ class RunRecord:
         command : list of str
             Program and arguments.
         """
-        entry = {"command": list(command), "packages": list(packages())}
+        entry = {
+            "command": list(command),
+            "processes": count_processes(),
+            "packages": list(packages()),
+        }
         if entry not in self.content["trained"]:
             self.content["trained"].append(entry)
             self.save()
@@ -340,8 +345,9 @@ class RunRecord:
 
     @property
     def processes(self):
-        """How many have trained it together."""
-        return self.content["begun"].get("processes", 1)
+        """How many have trained it together, at each time."""
+        found = [entry["processes"] for entry in self.content["trained"]]
+        return list(dict.fromkeys(found))
 
 
 def _refuse_other(folder, before, now):

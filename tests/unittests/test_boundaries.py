@@ -8,6 +8,7 @@ chunks may end.
 import functools
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import soundfile
@@ -19,6 +20,8 @@ from hypothesis import (
     strategies as st,
 )
 
+from recipes.LibriSpeech.train import ASR
+from speechbrain.core import Stage
 from speechbrain.inference.VAD import VAD
 from speechbrain.processing.features import InputNormalization
 from speechbrain.utils.dynamic_chunk_training import DynChunkTrainConfig
@@ -30,16 +33,19 @@ from speechbrain_lact.lobes.models.transformer.TransformerASR import (
     TransformerASR,
 )
 from speechbrain_lact.nnet.fast_weight import chunk_ends, fast_weight_scan
+from speechbrain_lact.nnet.lact import LaCT, frozen_memory
 from speechbrain_lact.nnet.state import State, nested
 from speechbrain_lact.processing.boundaries import (
     ChunkEnds,
     SilenceState,
     fixed_ends,
+    greedy_labels,
     label_ends,
     segment_ends,
     silence_ends,
     wave_levels,
 )
+from speechbrain_lact.utils.dynamic_chunks import BlockSampler
 
 EXAMPLES = settings(max_examples=8, deadline=None, derandomize=True)
 MANY = settings(max_examples=25, deadline=None, derandomize=True)
@@ -730,3 +736,73 @@ def test_silences_on_the_spot():
     levels[0, 50:] = -100.0
     levels[0, 40:50] = 20.0
     assert bool(silence_ends(levels, least=5)[0, 45:].all())
+
+
+@torch.no_grad()
+def test_labels_in_training_are_those_in_use():
+    """The recipe gives the pass before what the encoder is given: blocks. Its
+    outputs that stand for no token are no labels."""
+    encoder, (wav, lengths) = pipeline("labels"), loud_and_soft()
+    torch.nn.init.normal_(encoder.head.weight)
+    encoder.head.bias.data[4] = 1e4
+    sampler = BlockSampler([3], left_context=8, test_block=2)
+    assert sampler(Stage.TEST) == encoder.dynchunktrain_config
+    brain = SimpleNamespace(
+        modules=SimpleNamespace(
+            Transformer=encoder.transformer, ctc_lin=encoder.head
+        ),
+        hparams=SimpleNamespace(
+            boundaries=encoder.boundaries, dynchunktrain_config_sampler=sampler
+        ),
+        tokenizer=SimpleNamespace(sp=SimpleNamespace(vocab_size=lambda: 4)),
+    )
+    heard = encoder.compute_features(wav, lengths / wav.shape[1])
+    src, counts = encoder.cnn(encoder.normalize(*heard), heard[1])
+
+    def found(stage):
+        """Where the recipe lets chunks end."""
+        options = ASR.chunks(brain, stage)
+        return ASR.chunk_ends(brain, heard, src, counts, options)
+
+    ends = found(Stage.TEST)
+    encoder.head.bias.data[4] = -1e4  # as the recipe's tests and export have it
+    wanted, _ = encoder._ends(heard, src, counts, None, True)
+    assert torch.equal(ends, wanted) and bool(wanted.any())
+    assert not torch.equal(found(Stage.TRAIN), wanted)
+
+
+def test_a_pass_before_leaves_each_part_in_its_mode():
+    net = transformer().train()
+    net.encoder.layers[0].eval()
+    modes = [module.training for module in net.modules()]
+    assert len(set(modes)) == 2
+    src, counts = torch.randn(1, 9, 6), torch.ones(1)
+
+    def head(out):
+        """No pass has a gradient."""
+        assert not out.requires_grad
+        return out
+
+    greedy_labels(net, head, src, counts)
+    assert [module.training for module in net.modules()] == modes
+    with pytest.raises(RuntimeError):
+        greedy_labels(net, head, src[..., :5], counts)
+    assert [module.training for module in net.modules()] == modes
+
+
+@torch.no_grad()
+def test_frozen_memories_learn_again_after_an_exception():
+    net = transformer(lact_base_lr=0.02, lact_least_chunk=None)
+    mixers = [m for m in net.modules() if isinstance(m, LaCT)]
+    src, found = torch.randn(1, 32, 6), [net.initial_state(1)]
+    with pytest.raises(InterruptedError), frozen_memory([net]):
+        for _ in range(2):
+            found.append(net.encode(src, state=found[-1])[1])
+        raise InterruptedError
+    assert [mixer.base_lr for mixer in mixers] == [0.02]
+    found.append(net.encode(src, state=found[-1])[1])
+    first, second, third = (
+        state.layers[0].mixer.fast.weights for state in found[1:]
+    )
+    assert torch.allclose(first, second, atol=1e-4)
+    assert not torch.allclose(second, third, atol=1e-2)

@@ -7,6 +7,7 @@ Authors
 import json
 import math
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -151,6 +152,8 @@ class Net(GlobalBatches, sb.Brain):
     def fit_batch(self, batch):
         if self.step == self.hparams.stop:
             raise InterruptedError("killed")
+        if self.step == self.hparams.asked:
+            signal.raise_signal(signal.SIGTERM)
         loss = super().fit_batch(batch)
         self.losses.append(float(loss))
         return loss
@@ -169,7 +172,14 @@ BATCHES = [
 
 
 def train(
-    rank=0, world=1, folder=None, stop=None, factor=1, epochs=2, batches=BATCHES
+    rank=0,
+    world=1,
+    folder=None,
+    stop=None,
+    asked=None,
+    factor=1,
+    epochs=2,
+    batches=BATCHES,
 ):
     """Learns from every `world`-th utterance of each batch."""
     draw = torch.Generator().manual_seed(0)
@@ -190,13 +200,13 @@ def train(
     brain = Net(
         modules,
         lambda parameters: torch.optim.AdamW(parameters, 0.01),
-        hparams={"stop": stop},
+        hparams={"stop": stop, "asked": asked},
         run_opts={
             "device": "cpu",
             "distributed_launch": world > 1,
             "distributed_backend": "gloo",
             "grad_accumulation_factor": factor,
-            "ckpt_interval_steps": 1,
+            "ckpt_interval_steps": int(asked is None),
             "noprogressbar": True,
         },
         checkpointer=saver,
@@ -240,6 +250,18 @@ def test_a_kill_within_a_step_of_several_batches_loses_nothing(tmp_path, stop):
     resumed = train(folder=tmp_path, factor=3)
     assert resumed["weights"] == whole["weights"]
     assert resumed["steps"] == whole["steps"]
+
+
+@pytest.mark.parametrize("asked", (2, 7))
+def test_sigterm_ends_with_a_checkpoint_after_the_step(tmp_path, asked):
+    """And what a signal does is as before."""
+    before = signal.getsignal(signal.SIGTERM)
+    whole = train(factor=3)
+    first = train(folder=tmp_path, asked=asked, factor=3)
+    assert signal.getsignal(signal.SIGTERM) == before
+    assert first["steps"] == (1 if asked == 2 else 3)
+    resumed = train(folder=tmp_path, factor=3)
+    assert resumed["weights"] == whole["weights"]
 
 
 def test_what_is_left_at_the_end_of_an_epoch_is_learned():

@@ -104,9 +104,9 @@ def test_settings_that_change_the_model_are_compared(tmp_path):
     assert (
         compared_settings(YAML().load(other.format(tokenizer=here))) != before
     )
-    given = {"grad_accumulation_factor": 2, "device": "cpu"}
+    given = {"precision": "bf16", "device": "cpu"}
     found = compared_settings(YAML().load(SETTINGS), given)
-    assert found["grad_accumulation_factor"] == 2 and "device" not in found
+    assert found["precision"] == "bf16" and "device" not in found
     (there / "model.bin").write_bytes(b"weightz")
     assert settings(there) != before
 
@@ -121,6 +121,7 @@ def test_another_run_is_refused_and_the_same_goes_on(tmp_path):
     assert again.commands == [COMMAND, [*COMMAND, "--number_of_steps=2"]]
     assert again.content["sources"] == [{"name": "data"}]
     assert any(name.startswith("torch ") for name in again.packages)
+    assert again.processes == [1]
     for change, told in (
         ({"lr": 0.2}, r"another run \(lr: 0.1 there; 0.2 here\)"),
         ({"more": 1}, r"another run \(more: None there; 1 here\)"),
