@@ -10,6 +10,12 @@
 
 > python benchmarks/diarization.py data/MiniSpeech/test-clean [--conversations 18]
 
+With --data, how many speakers are found, and the diarization error rate, in
+any folders: of recordings with an .rttm (one for each, or one for all), or
+laid out as LibriSpeech is, of whose voices conversations of 1 to 6 are made.
+
+> python benchmarks/diarization.py --data meetings LibriSpeech/test-clean
+
 Authors
 * speechbrain_lact contributors 2026
 """
@@ -26,10 +32,12 @@ import soundfile
 import torch
 
 from speechbrain.utils.metric_stats import EER, ErrorRateStats
+from speechbrain_lact.dataio.audio import AudioFile
 from speechbrain_lact.inference.ASR import MODEL_IN_THE_BOX, LaCTASR
 from speechbrain_lact.processing.diarization import (
     Diarizer,
     OnlineDiarizer,
+    Segment,
     error_rate,
 )
 from speechbrain_lact.processing.speaker_states import (
@@ -232,18 +240,102 @@ def meet_again(voices, asr, embedder, count):
     return {"speakers": total, "same name": right, "taken for new": new}
 
 
+def recordings(folder):
+    """Those of a folder with .rttm: samples and who speaks when."""
+    spoken = {}
+    for path in sorted(folder.rglob("*.rttm")):
+        for line in path.read_text(encoding="utf-8").splitlines():
+            _, name, _, start, seconds, *_, who = line.split()[:8]
+            start = float(start)
+            segment = Segment(start, start + float(seconds), who)
+            spoken.setdefault((path, name), []).append(segment)
+    audio = {path.stem: path for path in folder.rglob("*.flac")}
+    for (path, name), truth in spoken.items():
+        # A file of one recording may call it otherwise.
+        file = audio[name if name in audio else path.stem]
+        wav = AudioFile(file, SAMPLE_RATE).read()
+        yield wav, sorted(truth, key=lambda s: (s.start, s.end))
+
+
+def made(folder, count):
+    """Conversations of 1 to 6 voices, twelve seconds for each."""
+    voices = read_voices(folder)
+    for number, i in itertools.product(range(1, 7), range(count)):
+        if number > len(voices):
+            break
+        names = random.Random(1000 * number + i).sample(sorted(voices), number)
+        chosen = {name: voices[name] for name in names}
+        wav, truth, _ = make_conversation(chosen, 12.0 * number, 0.1, i)
+        yield torch.from_numpy(wav), truth
+
+
+def count_speakers(folder, diarizer, count):
+    """Errors in a folder, for each number of speakers and for all."""
+    with_truth = any(folder.rglob("*.rttm"))
+    found = {}
+    for wav, truth in recordings(folder) if with_truth else made(folder, count):
+        online = OnlineDiarizer(diarizer)
+        number = len({segment.speaker for segment in truth})
+        ways = {
+            "number unknown": diarizer.diarize(wav),
+            "number known": diarizer.diarize(wav, number),
+            "online": online.feed(wav) + online.finish(),
+        }
+        for way, segments in ways.items():
+            heard = len({segment.speaker for segment in segments})
+            rates = error_rate(truth, segments)
+            for key in (number, "all"):
+                found.setdefault((way, key), []).append(
+                    (heard == number, abs(heard - number), rates)
+                )
+    rows = []
+    for (way, number), results in found.items():
+        rights, offs, rates = zip(*results)
+        total = sum(rate["ref_length"] for rate in rates)
+        rows.append(
+            {
+                "data": "/".join(folder.parts[-2:]),
+                "way": way,
+                "speakers": number,
+                "recordings": len(results),
+                "number right": sum(rights),
+                "mean error": round(sum(offs) / len(offs), 2),
+                "DER": round(
+                    100
+                    * sum(r["der"] * r["ref_length"] for r in rates)
+                    / total,
+                    1,
+                ),
+            }
+        )
+    return rows
+
+
 def main(arguments):
     """Measures, prints, and writes what was found."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("data", type=Path, help="a split of LibriSpeech's kind")
+    parser.add_argument(
+        "split", type=Path, nargs="?", help="a split of LibriSpeech's kind"
+    )
+    parser.add_argument(
+        "--data", type=Path, nargs="+", help="count speakers in these folders"
+    )
     parser.add_argument("--conversations", type=int, default=9)
     parser.add_argument("--embedder", help="default: the one in the package")
     parser.add_argument("--threshold", type=float)
     parser.add_argument("--only-pairs", action="store_true")
     parser.add_argument("--out", type=Path, help="JSON file to write")
     given = parser.parse_args(arguments)
-    voices = read_voices(given.data)
+    if (given.split is None) == (given.data is None):
+        parser.error("name a split, or --data with folders")
     embedder = load_embedder(*filter(None, [given.embedder]))
+    if given.data is not None:
+        diarizer, rows = Diarizer(embedder, threshold=given.threshold), []
+        for folder in given.data:
+            rows += count_speakers(folder, diarizer, given.conversations)
+        report({"speakers": rows}, given.out)
+        return
+    voices = read_voices(given.split)
     asr = LaCTASR.from_hparams(MODEL_IN_THE_BOX, savedir=None)
     with tempfile.TemporaryDirectory() as folder:
         with SpeakerBank(folder, asr, embedder, given.threshold) as bank:
@@ -262,11 +354,16 @@ def main(arguments):
             results["second recording"] = meet_again(
                 voices, asr, embedder, given.conversations
             )
+    report(results, given.out)
+
+
+def report(results, out):
+    """Prints what was found; writes it as JSON."""
     for key, value in results.items():
         for row in value if isinstance(value, list) else [value]:
             print(f"{key}: {row}")
-    if given.out is not None:
-        given.out.write_text(json.dumps(results, indent=1) + "\n")
+    if out is not None:
+        out.write_text(json.dumps(results, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -49,7 +49,9 @@ def read_voices(folder):
     for file in sorted(Path(folder).glob("*/*/*.trans.txt")):
         lines = file.read_text(encoding="utf-8").splitlines()
         pairs = [line.split(" ", 1) for line in lines]
-        chapter = [(file.parent / f"{k}.flac", text) for k, text in pairs]
+        # FLAC, or what else the corpus is stored as.
+        audio = {path.stem: path for path in file.parent.glob("*.*")}
+        chapter = [(audio[key], text) for key, text in pairs]
         voices.setdefault(file.parts[-3], []).append(chapter)
     if not voices:
         raise ValueError(f"{folder}: no chapters below it")
