@@ -288,8 +288,11 @@ class Reader:
             return partial if given else found
         try:
             return found(*args, **kwargs)
-        except TypeError as error:
-            raise self.wrong(node, key, f"{node.tag}: {error}") from error
+        except (ImportError, OSError, ValueError):
+            raise
+        except Exception as error:  # each class has its own
+            what = f"{node.tag}: {type(error).__name__}: {error}"
+            raise self.wrong(node, key, what) from error
 
     def _tuple(self, node, key):
         """(1, 2), of plain values."""

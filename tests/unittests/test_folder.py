@@ -349,6 +349,11 @@ BROKEN = {
     "no number": ("a: !!int x", "line 1: a: x is no !!int"),
     "no truth": ("a: [!!bool x]", "line 1: a[0]: x is no !!bool"),
     "no date": ("2024-99-99: 1", "2024-99-99 is no !!timestamp"),
+    "sizes": (
+        "a: !new:speechbrain.lobes.models.ECAPA_TDNN.ECAPA_TDNN\n"
+        "  input_size: 8\n  channels: [1, 2]",
+        "line 1: a: !new:speechbrain.lobes.models.ECAPA_TDNN.ECAPA_TDNN: ",
+    ),
     "no names": (
         "a: !new:torch.nn.GELU {1: 2}",
         "line 1: a: !new:torch.nn.GELU: ",
