@@ -370,6 +370,9 @@ def test_no_word_leaves_its_turn(asr, recording, tmp_path):
         Segment(24.0, seconds + 1.0, "b"),
         Segment(seconds + 0.1, seconds + 2.0, "c"),
     ]
+    # Of a turn behind the end only the edge before it is there.
+    behind = [Segment(seconds + 0.05, seconds + 2.0, "c")]
+    assert asr._cut_turns(speech, behind) == []
     turns = list(asr.transcribe_speakers(path, segments=segments))
     assert len(turns) > 4 and {turn.speaker for turn in turns} == {"a", "b"}
     for turn in turns:
