@@ -496,7 +496,7 @@ def test_pipes_with_names(speech, call, tmp_path):
             with open(target, "wb") as file:
                 file.write(data)
 
-        writer = threading.Thread(target=write)
+        writer = threading.Thread(target=write, daemon=True)
         writer.start()
         assert call("transcribe", path) == (0, expected, "")
         writer.join()
