@@ -67,7 +67,7 @@ from speechbrain_lact.processing.sessions import (
 )
 from speechbrain_lact.processing.speaker_states import load_embedder
 from speechbrain_lact.utils.brain import GlobalBatches
-from speechbrain_lact.utils.processes import on_main
+from speechbrain_lact.utils.processes import on_main, total
 from speechbrain_lact.utils.run_record import RunRecord, describe_run
 
 HERE = Path(__file__).resolve().parent
@@ -332,9 +332,14 @@ class ASR(GlobalBatches, sb.Brain):
     def on_stage_end(self, stage, stage_loss, epoch):
         """Logs, saves and checks that the memory learns at all."""
         stats = {"loss": stage_loss}
-        if self.updates:
-            stats["updates"] = sum(self.updates) / len(self.updates)
-            stats["skipped_updates"] = self.skipped
+        counts = [sum(self.updates), len(self.updates), self.skipped]
+        if stage == sb.Stage.TRAIN:  # the others: the same in all processes
+            counts = torch.tensor(counts, dtype=torch.double)
+            counts = total(counts.to(self.device)).tolist()
+        updates, sequences, skipped = counts
+        if sequences:
+            stats["updates"] = updates / sequences
+            stats["skipped_updates"] = int(skipped)
             self.check_updates(stats["updates"])
         if stage == sb.Stage.TRAIN:
             self.train_stats = stats
@@ -395,7 +400,10 @@ class ASR(GlobalBatches, sb.Brain):
         plot_history([json.loads(line) for line in lines.values()], path)
 
     def on_fit_batch_end(self, batch, outputs, loss, should_step):
-        """Next learning rate."""
+        """Next learning rate; gradients end where a group of batches does,
+        whether or not its last batch could be read."""
+        if self.boundary and self.has_memory and self.states.state is not None:
+            self.states.state = self.states.state.detach()
         if should_step:
             self.hparams.lr_annealing(self.optimizer)
 

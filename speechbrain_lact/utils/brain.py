@@ -18,6 +18,7 @@ from speechbrain_lact.utils.processes import (
     share_gradients,
     share_parameters,
     total,
+    union,
 )
 
 STOPPED = "stopped by SIGTERM: run the same command again to go on"
@@ -86,6 +87,7 @@ class GlobalBatches:
         finally:
             if ours:
                 signal.signal(signal.SIGTERM, before)
+        self.bad_files = union(self.bad_files)
         # It came too late for another step: the last checkpoint has all.
         asked = torch.tensor([float(self.asked_to_stop)], device=self.device)
         if total(asked):

@@ -131,6 +131,30 @@ def total(values):
     return ddp_all_reduce(values.clone(), torch.distributed.ReduceOp.SUM)
 
 
+def union(values):
+    """The sets of all processes as one.
+
+    Arguments
+    ---------
+    values : set
+        Of this process.
+
+    Returns
+    -------
+    set
+
+    Example
+    -------
+    >>> union({1})
+    {1}
+    """
+    found = [values]
+    if not ddp_prevent_block():
+        found = [None] * count_processes()
+        torch.distributed.all_gather_object(found, values)
+    return set().union(*found)
+
+
 def share_parameters(module):
     """Gives every process the parameters and buffers of the first one.
 

@@ -386,6 +386,7 @@ def test_not_logged_in_loses_nothing(trained, data, environment, tmp_path):
             data,
             out,
             "--number_of_steps=1",
+            "--lr=0.000001",  # as it was trained
             "--test_memory=[reset]",
             f"--train_splits=[{', '.join(SPLITS)}]",
             f"--push_to_hub={REPO}",
