@@ -32,8 +32,8 @@ import soundfile
 import torch
 
 from speechbrain.utils.metric_stats import EER, ErrorRateStats
-from speechbrain_lact.inference.ASR import MODEL_IN_THE_BOX, LaCTASR
 from speechbrain_lact.dataio.audio import AudioFile
+from speechbrain_lact.inference.ASR import MODEL_IN_THE_BOX, LaCTASR
 from speechbrain_lact.processing.diarization import (
     Diarizer,
     OnlineDiarizer,
