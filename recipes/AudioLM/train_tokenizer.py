@@ -108,11 +108,12 @@ def make_dataset(csv, hparams, fixed=False):
     -------
     DynamicItemDataset
     """
-    data = DynamicItemDataset.from_csv(csv)
-    for row in data.data.values():
+    rows = load_data_csv(csv)
+    for row in rows.values():
         # Where none is a part of a file.
         row.setdefault("start", "")
         row.setdefault("stop", "")
+    data = DynamicItemDataset(rows)
     rate = hparams["sample_rate"]
     size = round(rate * hparams["sentence_len"])
 

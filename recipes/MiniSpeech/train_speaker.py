@@ -309,11 +309,12 @@ def make_dataset(path, hparams, labels=None):
     -------
     DynamicItemDataset
     """
-    data = DynamicItemDataset.from_csv(path)
-    for row in data.data.values():
+    rows = load_data_csv(path)
+    for row in rows.values():
         # Where none is a part of a file.
         row.setdefault("start", "")
         row.setdefault("stop", "")
+    data = DynamicItemDataset(rows)
     rate, keys = hparams["sample_rate"], ["id", "sig", "spk_id", "session"]
 
     @sb.utils.data_pipeline.takes("id", "wav", "start", "stop")
