@@ -46,8 +46,6 @@ THRESHOLD = 0.25
 # Seconds over which loudness is measured; what is quieter than -60 dB of full
 # scale, or 40 dB below the loudest, is silence.
 BLOCK, SILENCE, RANGE = 0.1, 1e-6, 1e-4
-# Root mean square of what is embedded: -26 dB of full scale.
-LEVEL = 0.05
 # Seconds of sound from which a voice can be told at all.
 LEAST = 0.2
 # Seconds of the parts of a recording that are compared with each other.
@@ -553,7 +551,7 @@ class SpeakerBank:
 
 
 def embed(embedder, wavs):
-    """Voices of recordings of one length, which are brought to one level.
+    """Voices of recordings of one length.
 
     Arguments
     ---------
@@ -567,8 +565,6 @@ def embed(embedder, wavs):
     torch.Tensor
         Embeddings of length 1 [B, E].
     """
-    level = wavs.square().mean(1, keepdim=True).sqrt()
-    wavs = LEVEL * wavs / level.clamp_min(SILENCE)
     with torch.no_grad():
         found = embedder.encode_batch(wavs, torch.ones(len(wavs)))
     found = found.flatten(1).float().cpu()
