@@ -1,7 +1,7 @@
 """A device that is not the CPU, for machines that have none.
 
-Importing this module registers the device `pretended` with torch, for the
-whole process. Its tensors hold real values, so that code may depend on them,
+`register()` makes the device `pretended` known to torch, for the rest of the
+process. Its tensors hold real values, so that code may depend on them,
 but are no tensors of the CPU: where CUDA refuses an operation on tensors of
 two devices, this does too; to come back takes `cpu()`, `tolist()` or `item()`.
 In inference mode torch takes no views of such tensors: it becomes `no_grad`.
@@ -36,8 +36,6 @@ def no_grad(mode=True):
     return torch.no_grad() if mode else contextlib.nullcontext()
 
 
-_setup_privateuseone_for_python_backend(NAME, Backend())
-torch.inference_mode = no_grad
 aten = torch.ops.aten
 # Places of an index may be told on the CPU.
 INDEXING = (
@@ -135,8 +133,19 @@ def run(operation, *args, **kwargs):
     return tree_map(wrap, out)
 
 
-_fallback = torch.library.Library("_", "IMPL", "PrivateUse1")
-_fallback.fallback(run, "PrivateUse1")
-_own = torch.library.Library("aten", "IMPL", "PrivateUse1")
-for _operation in OWN:
-    _own.impl(_operation, partial(run, _operation))
+def register():
+    """Makes the device known to torch.
+
+    Returns
+    -------
+    list
+        What holds it: it goes when these do.
+    """
+    _setup_privateuseone_for_python_backend(NAME, Backend())
+    torch.inference_mode = no_grad
+    fallback = torch.library.Library("_", "IMPL", "PrivateUse1")
+    fallback.fallback(run, "PrivateUse1")
+    own = torch.library.Library("aten", "IMPL", "PrivateUse1")
+    for operation in OWN:
+        own.impl(operation, partial(run, operation))
+    return [fallback, own]

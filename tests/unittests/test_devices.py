@@ -430,8 +430,9 @@ def test_on_another_device(name, results):
 
 
 if __name__ == "__main__":
-    from pretended_device import NAME
+    from pretended_device import NAME, register
 
+    libraries = register()
     with contextlib.redirect_stdout(sys.stderr):
         outcome = run_all(NAME, sys.argv[1])
     Path(sys.argv[1], "results.json").write_text(json.dumps(outcome))

@@ -15,7 +15,7 @@ import torch
 from hyperpyyaml import load_hyperpyyaml
 from ruamel.yaml import YAML
 
-from recipes.LibriSpeech.train import prepare_data
+from recipes.LibriSpeech.train import begin_run, prepare_data
 from speechbrain.utils.run_opts import RunOptions
 
 ROOT = Path(__file__).parents[2]
@@ -61,7 +61,7 @@ def mini_for(path):
 def test_every_key_is_used(path):
     text, code = path.read_text(), TRAIN
     if path in SCRIPTS:
-        code = inspect.getsource(prepare_data)
+        code = inspect.getsource(prepare_data) + inspect.getsource(begin_run)
         code += (ROOT / "recipes" / SCRIPTS[path]).read_text()
     options = RunOptions().as_dict()
     unused = []
