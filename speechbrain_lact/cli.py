@@ -834,7 +834,6 @@ def recognise(asr, recordings, batch_size):
 def _recognise(asr, recordings, batch_size):
     """The same for so many that their headers are read at once."""
     from speechbrain_lact.dataio.audio import AudioFile
-    from speechbrain_lact.dataio.pipe import STDIN
 
     short, long = [], []
     for recording in recordings:

@@ -12,6 +12,7 @@ import torch
 from hyperpyyaml import load_hyperpyyaml, resolve_references
 
 from recipes.MiniSpeech.mini_speech_prepare import prepare_mini_speech
+from speechbrain_lact.cli import main
 from speechbrain_lact.inference.export import write_embedder
 
 CONVOLUTIONS = {
@@ -39,6 +40,23 @@ WHISPER = {
     "pad_token_id": 0,
     "decoder_start_token_id": 1,
 }
+
+
+@pytest.fixture
+def call(capfd):
+    """The command line in this process, which has imported torch already: exit
+    code and what it printed; all that it complains of is one line."""
+
+    def run(*args):
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as stopped:
+            main([str(arg) for arg in args])
+        out, err = capfd.readouterr()
+        for line in err.splitlines():
+            assert line.startswith("speechbrain-lact: "), err
+        return stopped.value.code, out, err
+
+    return run
 
 
 @pytest.fixture(scope="session")

@@ -23,7 +23,6 @@ import pytest
 import soundfile
 import torch
 
-from speechbrain_lact.cli import main
 from speechbrain_lact.dataio.audio import AudioFile
 from speechbrain_lact.inference.ASR import MODEL_IN_THE_BOX, LaCTASR
 
@@ -71,21 +70,6 @@ def sh(script, *args, **options):
         timeout=300,
         **options,
     )
-
-
-@pytest.fixture
-def call(capfd):
-    """The command in this process."""
-
-    def run(*args):
-        capfd.readouterr()
-        with pytest.raises(SystemExit) as stopped:
-            main([str(arg) for arg in args])
-        out, err = capfd.readouterr()
-        assert "Traceback" not in err, err
-        return stopped.value.code, out, err
-
-    return run
 
 
 @pytest.fixture(scope="module")

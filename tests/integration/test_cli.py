@@ -23,7 +23,7 @@ import pytest
 import soundfile
 import torch
 
-from speechbrain_lact.cli import MODEL, load_model, main
+from speechbrain_lact.cli import MODEL, load_model
 from speechbrain_lact.dataio.audio import AudioFile, warn
 from speechbrain_lact.dataio.pipe import Incoming
 from speechbrain_lact.inference.ASR import Word
@@ -49,22 +49,6 @@ def ended(process, data=None):
     out, err = (text.decode() for text in process.communicate(data))
     assert "Traceback" not in err, err
     return process.returncode, out, err
-
-
-@pytest.fixture
-def call(capfd):
-    """The command in this process: it has imported torch already."""
-
-    def run(*args):
-        capfd.readouterr()
-        with pytest.raises(SystemExit) as stopped:
-            main([str(arg) for arg in args])
-        out, err = capfd.readouterr()
-        for line in err.splitlines():
-            assert line.startswith("speechbrain-lact: "), err
-        return stopped.value.code, out, err
-
-    return run
 
 
 def rows(path):

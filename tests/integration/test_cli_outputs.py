@@ -39,22 +39,6 @@ RATE = 16000
 NAMES = ["a.wav", "b é.wav", "c 😀.wav"]
 
 
-@pytest.fixture
-def call(capfd):
-    """The command in this process; all that it complains of is one line."""
-
-    def run(*args):
-        capfd.readouterr()
-        with pytest.raises(SystemExit) as stopped:
-            main([str(arg) for arg in args])
-        out, err = capfd.readouterr()
-        for line in err.splitlines():
-            assert line.startswith("speechbrain-lact: "), err
-        return stopped.value.code, out, err
-
-    return run
-
-
 def started(*args, shell="", env=(), **kwargs):
     """The command as a process with pipes; `shell` is what it is called with
     in a shell beyond its arguments."""
