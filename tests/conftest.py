@@ -42,6 +42,17 @@ WHISPER = {
 }
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport():
+    """Names that are not UTF-8 cannot be sent from one process to another."""
+    report = yield
+    report.sections = [
+        (name, text.encode("utf-8", "backslashreplace").decode())
+        for name, text in report.sections
+    ]
+    return report
+
+
 @pytest.fixture
 def call(capfd):
     """The command line in this process, which has imported torch already: exit
