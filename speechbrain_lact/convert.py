@@ -159,7 +159,7 @@ def _build(net, kind, chunk_size, window, lact):
     lact = {"chunk_size": chunk_size, "window": window, **lact}
     return TransformerASR(
         tgt_vocab=1,
-        input_size=1,
+        input_size=net.custom_src_module.layers[0].w.in_features,
         d_model=attention.embed_dim,
         nhead=attention.num_heads,
         num_encoder_layers=len(net.encoder.layers),

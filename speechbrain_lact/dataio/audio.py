@@ -32,9 +32,9 @@ DIFFERENT = 1.12
 OFFSET = 1 / 3
 # Peaks: above the first, samples are numbers of another scale, one of these.
 LOUD, SCALES = 4.0, (2**15, 2**23, 2**31)
-# Below `QUIET` they are made as loud as is usual, above `SILENT`; of those
-# below `FAINT` the user is warned.
-QUIET, USUAL, FAINT, SILENT = 0.05, 0.4, 1e-3, 1e-4
+# Below `QUIET` they are made as loud as is usual; those below `FAINT` are left
+# as they are, and the user is warned.
+QUIET, USUAL, FAINT = 0.05, 0.4, 1e-3
 
 
 class AudioFile:
@@ -274,7 +274,7 @@ class Levels:
             note = note or (
                 f"near silence: no sample is above {peak:.1g} (of 1)"
             )
-        if SILENT <= peak < QUIET:
+        elif peak < QUIET:
             gain *= USUAL / peak
         channel = None if place < 0 else place
         return Mix(channel, offset, gain, note)

@@ -260,7 +260,8 @@ def read_manifest(path, skipped, source=None, wordless=False):
 
     Example
     -------
-    >>> path = getfixture("tmpdir") / "m.jsonl"
+    >>> folder = getfixture("tmpdir")
+    >>> path, _ = folder / "m.jsonl", (folder / "a.wav").write("")
     >>> line = {"audio_filepath": "a.wav", "text": "one", "offset": 1.5}
     >>> _ = path.write(json.dumps(line))
     >>> [one] = read_manifest(path, Skipped())

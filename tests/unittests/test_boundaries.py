@@ -785,7 +785,7 @@ def test_a_pass_before_leaves_each_part_in_its_mode():
 
     greedy_labels(net, head, src, counts)
     assert [module.training for module in net.modules()] == modes
-    with pytest.raises(RuntimeError):
+    with pytest.raises(ValueError, match="src"):
         greedy_labels(net, head, src[..., :5], counts)
     assert [module.training for module in net.modules()] == modes
 
