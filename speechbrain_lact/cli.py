@@ -275,10 +275,16 @@ def _keep(incoming, stack, sample_rate):
         ) from error
 
 
+def _shown(source):
+    """What a recording is called in messages and results."""
+    return STDIN if source == "-" else source
+
+
 def _named(error, path, source):
     """A message that names a pipe, not what it is kept in."""
-    name = STDIN if source == "-" else source
-    return str(error).replace(path, name) if is_pipe(source) else error
+    return (
+        str(error).replace(path, _shown(source)) if is_pipe(source) else error
+    )
 
 
 def _transcribe_speakers(source, model, out, bank, rttm, number, find):
@@ -294,7 +300,7 @@ def _transcribe_speakers(source, model, out, bank, rttm, number, find):
         refuse_existing(path)
     if bank is not None:
         check_new_folder(bank)
-    name = STDIN if source == "-" else source
+    name = _shown(source)
     with contextlib.ExitStack() as stack:
         path, tell = source, say
         if out is not None:
@@ -842,7 +848,7 @@ def _recognise(asr, recordings, batch_size):
                 recording.path,
                 asr.sample_rate,
                 *recording.span,
-                name=STDIN if recording.name == "-" else recording.name,
+                name=_shown(recording.name),
             )
         except ValueError as error:
             recording.error = str(error)

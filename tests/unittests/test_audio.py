@@ -9,6 +9,7 @@ import functools
 import os
 import struct
 
+import av
 import numpy as np
 import pytest
 import soundfile
@@ -129,7 +130,6 @@ def test_header_with_another_length(kind, tmp_path):
 
 
 def test_what_libsndfile_does_not_read(tmp_path):
-    av = pytest.importorskip("av")
     flac = write(tmp_path / "a.flac", voice(), "PCM_16")
     expected = AudioFile(flac, RATE).read()
     # What an encoder writes into a pipe: no number of samples.
