@@ -4,7 +4,10 @@ A test that takes a `device` gets the value of `--device` (default: cpu).
 """
 
 import os
+import random
 
+import numpy as np
+import pytest
 import torch
 
 from speechbrain.utils.importutils import LazyModule
@@ -22,6 +25,15 @@ LazyModule.__file__ = None
 def pytest_addoption(parser):
     """Adds `--device`, e.g. `pytest --device=cuda`."""
     parser.addoption("--device", action="store", default="cpu")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item):
+    """Every test and doctest, its fixtures included, draws the same numbers
+    whatever ran before it."""
+    random.seed(0)
+    np.random.seed(0)
+    torch.manual_seed(0)
 
 
 def pytest_generate_tests(metafunc):
