@@ -25,10 +25,10 @@ from speechbrain_lact.nnet.state import (
     State,
     Waiting,
     check_kind,
-    configuration,
     counter,
     nested,
 )
+from speechbrain_lact.nnet.state_file import configuration
 from speechbrain_lact.utils.dynamic_chunks import BlockSampler
 
 logger = get_logger(__name__)

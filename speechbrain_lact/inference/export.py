@@ -31,7 +31,8 @@ from speechbrain_lact.inference.folder import Reader, Untrusted, check_weights
 from speechbrain_lact.lobes.models.convolution import FrontEndState
 from speechbrain_lact.lobes.models.transformer.LaCT import LaCTEncoderState
 from speechbrain_lact.nnet.checks import check_number, check_tensor, check_waves
-from speechbrain_lact.nnet.state import State, Waiting, digest, nested
+from speechbrain_lact.nnet.state import State, Waiting, nested
+from speechbrain_lact.nnet.state_file import digest
 from speechbrain_lact.processing.boundaries import SilenceState, greedy_labels
 from speechbrain_lact.utils.dynamic_chunks import BlockSampler
 

@@ -17,15 +17,15 @@ from speechbrain.lobes import features
 from speechbrain.processing.features import Filterbank
 from speechbrain.utils.filter_analysis import FilterProperties
 from speechbrain_lact.nnet.checks import check_waves, row_counts
-from speechbrain_lact.nnet.state import (
-    Waiting,
-    digest,
+from speechbrain_lact.nnet.frames import (
     length_mask,
     padding_mask,
     slide,
     splice,
     zero_padding,
 )
+from speechbrain_lact.nnet.state import Waiting
+from speechbrain_lact.nnet.state_file import digest
 
 
 def sample_counts(wav, wav_len=None):

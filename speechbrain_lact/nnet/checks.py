@@ -13,6 +13,8 @@ import numbers
 
 import torch
 
+from speechbrain_lact.nnet.counts import count_tensor
+
 KINDS = {
     "floats": lambda x: x.is_floating_point(),
     "integers": lambda x: (
@@ -128,18 +130,20 @@ def row_counts(fractions, x, what="wav_lens"):
     """
     rows, time = x.shape[:2]
     if fractions is None:
-        return torch.full((rows,), time, device=x.device)
+        return count_tensor([time] * rows, x.device)
     check_tensor(fractions, (rows,), what, "numbers")
-    shares = fractions.double()
-    counts = torch.round(shares * time)
+    shares = fractions.double().tolist()
     # NaN is neither. Without frames any share gives none.
-    known = (shares >= 0) & (counts <= time) & shares.isfinite()
-    if not bool(known.all()):
+    known = [
+        share >= 0 and math.isfinite(share) and round(share * time) <= time
+        for share in shares
+    ]
+    if not all(known):
         raise ValueError(
             f"{what}: shares of the longest row, from 0 to 1, are wanted, not "
             f"{[round(share, 4) for share in fractions.tolist()]}"
         )
-    return counts.long().to(x.device)
+    return count_tensor([round(share * time) for share in shares], x.device)
 
 
 def check_number(

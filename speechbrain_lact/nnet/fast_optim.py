@@ -1,7 +1,8 @@
 """Optimisers that run inside a LaCT layer: SGD, Adam, Muon and momentum.
 
 They act on a stack of fast-weight gradients `[N, 3, h, d]`, all matrices and
-heads at once, and are differentiable.
+heads at once, and are differentiable. `update` is the whole of what a chunk
+does to the weights: a kernel would take its place.
 
 Source of the Newton-Schulz form: https://arxiv.org/abs/2505.23884 and its
 published code.
@@ -10,8 +11,13 @@ Authors
 * speechbrain_lact contributors 2026
 """
 
+import dataclasses
+
 import torch
 from torch.autograd.function import once_differentiable
+from torch.utils.checkpoint import checkpoint as recompute
+
+from speechbrain_lact.nnet.fast_network import fast_weight_gradient, scale_rows
 
 OPTIMIZERS = ("sgd", "adam", "muon")
 
@@ -145,3 +151,201 @@ def clip_norm(step, maximum):
     """
     norm = torch.linalg.matrix_norm(step, keepdim=True)
     return step * (maximum / norm.clamp(min=maximum))
+
+
+@dataclasses.dataclass(frozen=True)
+class UpdateRule:
+    """How fast weights learn a chunk; the options of `fast_weight_scan`."""
+
+    optimizer: str = "muon"
+    weight_norm: str = "post"
+    inner_loss: str = "dot_product"
+    base_lr: float = 1e-2
+    max_step_norm: float = None
+    chunk_size: int = 1
+    nhead: int = 1
+    checkpoint: bool = False
+    dtype: torch.dtype = None
+
+
+def update(
+    rule,
+    weights,
+    moment,
+    square,
+    targets,
+    k,
+    v,
+    gates,
+    counts=None,
+    steps=None,
+    step_scale=None,
+):
+    """Learns one chunk: a pure function of tensors.
+
+    A row whose update is not finite, in any of its heads, keeps its weights
+    and moments, and no gradient passes through that update.
+
+    Arguments
+    ---------
+    rule : UpdateRule
+        How.
+    weights, moment : torch.Tensor
+        W0, W2, W1' and the momentum (or first moment) [N, 3, h, d].
+    square : torch.Tensor
+        Second moment [N, 3, h, d]; None unless `adam`.
+    targets : tuple of torch.Tensor
+        Row norms, as `row_norms` gives them.
+    k, v : torch.Tensor
+        Keys and values of the chunk [N, C, d].
+    gates : torch.Tensor
+        Learning rates of W0, W1, W2 and the decay of the momentum
+        [N, C, 4]; zeros at padding.
+    counts : torch.Tensor, optional
+        Number of real frames [N, 1, 1, 1]; None if all rows have a whole
+        chunk.
+    steps : torch.Tensor, optional
+        Updates made before [N]; for `adam` and `pre` norm.
+    step_scale : torch.Tensor, optional
+        Factor of the steps [N, 1, 1, 1].
+
+    Returns
+    -------
+    weights, moment, square : torch.Tensor
+        After the update.
+    good : torch.Tensor
+        Whether the update was finite [N].
+    """
+    given = [weights, moment, square, *targets, step_scale, k, v, gates]
+
+    def propose(*tensors):
+        """The update, recomputed in the backward pass if asked for."""
+        tensors = *tensors, counts, steps
+        if rule.checkpoint:
+            return recompute(_propose, rule, *tensors, use_reentrant=False)
+        return _propose(rule, *tensors)
+
+    if not torch.is_grad_enabled():
+        after = propose(*given)
+        good = _finite(rule, after)
+    elif torch.compiler.is_compiling():
+        # No gradient may be selected behind a NaN, and what is traced cannot
+        # look back: look first, without gradients.
+        with torch.no_grad():
+            good = _finite(rule, propose(*given))
+        wrong = ~good.view(-1, 1, 1)
+        after = propose(
+            *given[:-3], *(x.masked_fill(wrong, 0) for x in (k, v, gates))
+        )
+    else:
+        found = []
+        after = propose(*_Shield.apply(found, *given))
+        good = _finite(rule, after)
+        found.append(good)
+    where = good.view(-1, 1, 1, 1)
+    after = [
+        new if new is None else torch.where(where, new, old)
+        for new, old in zip(after, (weights, moment, square))
+    ]
+    return (*after, good)
+
+
+class _Shield(torch.autograd.Function):
+    """Tensors as they are; rows that turn out not to be good get no gradient.
+    Behind a NaN even a gradient of zero is NaN."""
+
+    @staticmethod
+    def forward(ctx, found, *tensors):
+        """`found` gets the good rows [N] once they are known."""
+        ctx.found = found
+        return tuple(x if x is None else x.view_as(x) for x in tensors)
+
+    @staticmethod
+    def backward(ctx, *grads):
+        """Selects the gradients."""
+        (good,) = ctx.found
+        return None, *(
+            grad
+            if grad is None
+            else grad.masked_fill(~good.view(-1, *[1] * (grad.ndim - 1)), 0)
+            for grad in grads
+        )
+
+
+def _propose(
+    rule,
+    weights,
+    moment,
+    square,
+    row_targets,
+    column_targets,
+    scale,
+    k,
+    v,
+    gates,
+    counts,
+    steps,
+):
+    """New weights and moments, finite or not."""
+    targets = row_targets, column_targets
+    used = used_weights(rule, weights, targets, steps)
+    gradient = fast_weight_gradient(
+        used, k, v, gates, rule.inner_loss, rule.dtype
+    )
+    if rule.optimizer == "adam":
+        step, moment, square = adam(
+            gradient, moment, square, steps + 1, rule.base_lr
+        )
+    else:
+        length = rule.chunk_size if counts is None else counts.clamp(min=1)
+        decay = gates[..., 3].sum(1).view(-1, 1, 1, 1) / length
+        step = moment = gradient + decay * moment
+        if rule.optimizer == "muon":
+            step = polar(moment, rule.dtype)
+    if rule.optimizer != "sgd" and counts is not None:
+        # Not counts / size: integers divide in the default type.
+        step = step * (counts.to(gradient.dtype) / rule.chunk_size)
+    if scale is not None:
+        step = step * scale
+    if rule.max_step_norm is not None:
+        step = clip_norm(step, rule.max_step_norm)
+    weights = weights + step
+    if rule.weight_norm == "post":
+        weights = scale_rows(weights, targets)
+    return weights, moment, square
+
+
+def used_weights(rule, weights, targets, steps):
+    """The weights that are read: `pre` norm scales them.
+
+    Arguments
+    ---------
+    rule, weights, targets, steps
+        As `update`.
+
+    Returns
+    -------
+    torch.Tensor
+        As `weights`.
+    """
+    if rule.weight_norm != "pre":
+        return weights
+    # Norms do not round initial weights, given or the state's own.
+    first = (steps == 0).view(-1, 1, 1, 1)
+    return torch.where(first, weights, scale_rows(weights, targets))
+
+
+def _finite(rule, after):
+    """Whether all heads of a row are finite [N]. Weights are not where the
+    moment is not; Adam's second moment may be so alone."""
+    weights, _, square = after
+    total = weights.detach().sum((1, 2, 3))
+    if square is not None:
+        total = total + square.detach().sum((1, 2, 3))
+    # Zero, or NaN: one pass, and no question to the device.
+    total = total * 0
+    if rule.nhead > 1:
+        rows = total.view(-1, rule.nhead)
+        total = rows.sum(1, keepdim=True).expand_as(rows)
+        return (total == 0).view(-1)
+    return total == 0

@@ -1,6 +1,4 @@
-"""Fast weights: a small SwiGLU network that learns the sequence it reads.
-
-    f_W(x) = W1 [ silu(W0 x) * (W2 x) ]
+"""Fast weights: the memory of a sequence, and the scan that trains it.
 
 A chunk of frames at a time, the network is trained on (key, value) pairs while
 the model runs, and read with queries. `fast_weight_scan` is the reference
@@ -9,41 +7,44 @@ implementation that every other backend is tested against.
 Source of the formulas: Test-Time Training Done Right,
 https://arxiv.org/abs/2505.23884
 
-Inside, the three matrices of a head are one tensor `[N, 3, h, d]` holding
-W0, W2 and W1 transposed, so that one product serves two matrices and one
-Newton-Schulz iteration serves all.
+The network and its gradient are in `fast_network`, what a chunk does to the
+weights in `fast_optim`, and what the host knows of a call in `plan`.
 
 Authors
 * speechbrain_lact contributors 2026
 """
 
 import dataclasses
-import logging
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint as recompute
 
 from speechbrain_lact.nnet.checks import check_number, check_tensor
-from speechbrain_lact.nnet.fast_optim import OPTIMIZERS, adam, clip_norm, polar
-from speechbrain_lact.nnet.state import (
-    State,
-    buffer,
-    counter,
-    padding_mask,
-    slide,
-    splice,
-    zero_padding,
+from speechbrain_lact.nnet.counts import (
+    count_tensor,
+    host_values,
+    known_values,
+    remember,
 )
-
-logger = logging.getLogger(__name__)
+from speechbrain_lact.nnet.fast_network import (
+    INNER_LOSSES,
+    fast_weight_apply,
+    row_norms,
+)
+from speechbrain_lact.nnet.fast_optim import (
+    OPTIMIZERS,
+    UpdateRule,
+    update,
+    used_weights,
+)
+from speechbrain_lact.nnet.frames import slide, splice, zero_padding
+from speechbrain_lact.nnet.plan import ChunkPlan, chunk_ends
+from speechbrain_lact.nnet.state import State, buffer, counter
 
 ORDERS = ("apply_update", "update_apply", "bidirectional")
 WEIGHT_NORMS = ("post", "pre", "none")
-INNER_LOSSES = ("dot_product", "mse")
-NORM_EPS = 1e-5
 
 
 @dataclass
@@ -102,8 +103,8 @@ class FastWeightState(State):
         """
         zeros = like.new_zeros
         weights = zeros(rows, 3, hidden, width)
-        count = zeros(rows, dtype=torch.long)
-        flag = torch.ones_like(count, dtype=torch.bool)
+        count = count_tensor([0] * rows, like.device)
+        flag = remember(count == 0, (True,) * rows)
         frames = zeros(rows, 0, width)
         return cls(
             weights=weights,
@@ -137,7 +138,7 @@ class FastWeightState(State):
         -------
         FastWeightState
         """
-        norms = _row_norms(weights)
+        norms = torch.cat([x.flatten(1) for x in row_norms(weights)], 1)
         return dataclasses.replace(
             self,
             weights=self.weights.index_put((rows,), weights),
@@ -159,144 +160,6 @@ class FastWeightState(State):
     def w2(self):
         """W2 [N, h, d]."""
         return self.weights[:, 1]
-
-
-def fast_weight_apply(weights, x, dtype=None):
-    """The fast network itself.
-
-    Arguments
-    ---------
-    weights : torch.Tensor
-        W0, W2, W1' [N, 3, h, d].
-    x : torch.Tensor
-        Frames [N, L, d].
-    dtype : torch.dtype, optional
-        Type of the matrix products (default: that of `weights`).
-
-    Returns
-    -------
-    torch.Tensor
-        f_W(x) [N, L, d].
-
-    Example
-    -------
-    >>> weights = torch.ones(1, 3, 2, 2)
-    >>> fast_weight_apply(weights, torch.zeros(1, 5, 2)).abs().sum()
-    tensor(0.)
-    """
-    gate, hidden = _in(weights, x, dtype)
-    return _mm(F.silu(gate) * hidden, weights[:, 2], dtype)
-
-
-def fast_weight_gradient(
-    weights, k, v, lr, inner_loss="dot_product", dtype=None
-):
-    """Downhill direction of the inner loss of one chunk.
-
-    The loss is `-sum_t lr_t <f_W(k_t), v_t>` for `dot_product` and
-    `sum_t lr_t |f_W(k_t) - v_t|^2 / 2` for `mse`, with a learning rate for
-    each of the three matrices.
-
-    Arguments
-    ---------
-    weights : torch.Tensor
-        W0, W2, W1' [N, 3, h, d].
-    k, v : torch.Tensor
-        Keys and values [N, L, d].
-    lr : torch.Tensor
-        Learning rates of W0, W1, W2 [N, L, 3]; 0 for padding.
-    inner_loss : str
-        `dot_product` or `mse`.
-    dtype : torch.dtype, optional
-        Type of the matrix products.
-
-    Returns
-    -------
-    torch.Tensor
-        [N, 3, h, d], to be added to the weights.
-    """
-    if inner_loss == "mse":
-        v = v - fast_weight_apply(weights, k, dtype)
-    return _Gradient.apply(weights, k, v, lr, dtype)
-
-
-class _Gradient(torch.autograd.Function):
-    """`fast_weight_gradient` of the dot product, with its own backward pass:
-    a training step spends much of its time here, and autograd would take
-    twice the passes over the frames.
-
-    With a = W0 k, b = W2 k, r = W1' v and s = silu(a), the three matrices get
-    sum lr0 (r b s'(a)) k', sum lr2 (r s) k' and sum lr1 v (s b)'.
-    """
-
-    @staticmethod
-    def forward(ctx, weights, k, v, lr, dtype):
-        """The gradient [N, 3, h, d]."""
-        lr0, lr1, lr2 = lr.split(1, dim=-1)
-        both = _mm(k, weights[:, :2].flatten(1, 2).transpose(1, 2), dtype)
-        a, b = both.chunk(2, -1)
-        sigma = torch.sigmoid(a)
-        r = _mm(v, weights[:, 2].transpose(1, 2), dtype)
-        s = a * sigma
-        slope = torch.addcmul(sigma, s, 1 - sigma)
-        into = torch.empty_like(both)
-        torch.mul(r * b * slope, lr0, out=into[..., : a.shape[-1]])
-        torch.mul(r * s, lr2, out=into[..., a.shape[-1] :])
-        out = torch.empty_like(weights)
-        d_in = _mm(into.transpose(1, 2), k, dtype)
-        out[:, :2] = d_in.view_as(out[:, :2])
-        out[:, 2] = _mm((s * b * lr1).transpose(1, 2), v, dtype)
-        ctx.save_for_backward(weights, k, v, lr, both, sigma, r)
-        ctx.dtype = dtype
-        return out
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, grad):
-        """Gradients of weights, keys, values and rates."""
-        weights, k, v, lr, both, sigma, r = ctx.saved_tensors
-        dtype, width = ctx.dtype, sigma.shape[-1]
-        lr0, lr1, lr2 = lr.split(1, dim=-1)
-        a, b = both.chunk(2, -1)
-        s, rest = a * sigma, 1 - sigma
-        slope = torch.addcmul(sigma, s, rest)
-        curve = sigma * rest * (2 + a - 2 * s)
-        flat = grad[:, :2].flatten(1, 2)
-        # What the three factors beside k, k and v get.
-        x0, x2 = _mm(k, flat.transpose(1, 2), dtype).chunk(2, -1)
-        x1 = _mm(v, grad[:, 2].transpose(1, 2), dtype)
-        rb, rs, sb = r * b, r * s, s * b
-        d_lr = torch.stack(
-            [
-                (rb * slope * x0).sum(-1),
-                (sb * x1).sum(-1),
-                (rs * x2).sum(-1),
-            ],
-            -1,
-        )
-        x0, x1, x2 = x0 * lr0, x1 * lr1, x2 * lr2
-        sx0 = slope * x0
-        # Beside k stand the two factors of the forward pass, da and db;
-        # beside v the third factor, and dr.
-        by_k = both.new_empty(*both.shape[:2], 4, width)
-        torch.mul(rb * slope, lr0, out=by_k[:, :, 0])
-        torch.mul(rs, lr2, out=by_k[:, :, 1])
-        d_a = torch.mul(rb * curve, x0, out=by_k[:, :, 2])
-        d_a.addcmul_(slope, r * x2 + b * x1)
-        torch.mul(r, sx0, out=by_k[:, :, 3]).addcmul_(s, x1)
-        by_v = both.new_empty(*both.shape[:2], 2, width)
-        torch.mul(sb, lr1, out=by_v[:, :, 0])
-        torch.mul(b, sx0, out=by_v[:, :, 1]).addcmul_(s, x2)
-        by_k, by_v = by_k.flatten(2), by_v.flatten(2)
-        d_weights = torch.empty_like(weights)
-        d_in = _mm(by_k[..., 2 * width :].transpose(1, 2), k, dtype)
-        d_weights[:, :2] = d_in.view_as(d_weights[:, :2])
-        d_weights[:, 2] = _mm(by_v[..., width:].transpose(1, 2), v, dtype)
-        d_k = _mm(
-            by_k, torch.cat([flat, weights[:, :2].flatten(1, 2)], 1), dtype
-        )
-        d_v = _mm(by_v, torch.cat([grad[:, 2], weights[:, 2]], 1), dtype)
-        return d_weights, d_k, d_v, d_lr, None
 
 
 def fast_weight_scan(
@@ -326,6 +189,7 @@ def fast_weight_scan(
     max_step_norm=None,
     nhead=1,
     checkpoint=False,
+    plan=None,
 ):
     """Learns a sequence chunk by chunk and reads the memory for each frame.
 
@@ -375,7 +239,7 @@ def fast_weight_scan(
         Otherwise it stays in the state; in `update_apply` order its frames
         are answered when their chunk is full.
     inner_loss : str
-        `dot_product` or `mse`.
+        One of `speechbrain_lact.nnet.fast_network.INNER_LOSSES`.
     base_lr : float
         Step size of `adam`.
     step_scale : torch.Tensor, optional
@@ -387,6 +251,8 @@ def fast_weight_scan(
         update of one of them is left out for all.
     checkpoint : bool
         Whether to recompute each chunk in the backward pass.
+    plan : ChunkPlan, optional
+        Lengths of the rows and `ends`, if the host knows them already.
 
     Returns
     -------
@@ -433,38 +299,51 @@ def fast_weight_scan(
         momentum = torch.zeros_like(lr0)
     gates = torch.cat([lr0, lr1, lr2, momentum], -1)
     frames = [x.to(core) for x in (q, k, v, gates)]
-    lengths = torch.full((rows,), length, device=q.device)
-    places = None
+    places, given = None, plan
     if mask is not None:
-        lengths = mask.sum(1)
         frames = [zero_padding(x, mask) for x in frames]
-        if bool((mask[:, 1:] & ~mask[:, :-1]).any()):
+    if plan is None:
+        if mask is not None and bool((mask[:, 1:] & ~mask[:, :-1]).any()):
             places = torch.argsort(~mask, dim=1, stable=True)
             frames = [_take(x, places) for x in frames]
+            mask = mask.gather(1, places)
             ends = None if ends is None else ends.gather(1, places)
-    start = torch.stack([w0, w2, w1.transpose(1, 2)], 1).to(core)
+        plan = ChunkPlan.of(q, mask, ends)
+    start = torch.stack([w0, w2, w1.mT], 1).to(core)
     if state is None:
         state = FastWeightState.start(
             rows, *w0.shape[1:], optimizer=optimizer, order=order, like=start
         )
-    learner = _Learner(
+    rule = UpdateRule(
         optimizer=optimizer,
         weight_norm=weight_norm,
         inner_loss=inner_loss,
         base_lr=base_lr,
-        step_scale=step_scale,
         max_step_norm=max_step_norm,
         nhead=nhead,
         checkpoint=checkpoint,
         chunk_size=chunk_size,
         dtype=dtype,
     )
-    if ends is not None:
-        ends = chunk_ends(ends, lengths, state.pending, least_chunk, chunk_size)
+    spans = plan.keep(
+        (
+            "spans",
+            host_values(state.pending),
+            chunk_size,
+            least_chunk,
+            order,
+            final,
+        ),
+        lambda: _Spans(
+            plan, host_values(state.pending), least_chunk, chunk_size, final
+        ),
+    )
     with torch.autocast(device, enabled=False):
         out, state = _scan(
-            learner, _begin(state, start), frames, lengths, order, final, ends
+            rule, step_scale, _begin(state, start), frames, spans, order, final
         )
+    if given is None:
+        plan.report()
     if places is not None:
         if out.shape[1] != length:
             raise ValueError(
@@ -474,213 +353,186 @@ def fast_weight_scan(
     return out.to(torch.promote_types(q.dtype, dtype)), state
 
 
-def chunk_ends(may_end, lengths, pending, least, greatest):
-    """Where chunks end: at the first place allowed that makes the chunk long
-    enough, or when it is full.
+class _Spans:
+    """Where the chunks of a call lie, in integers that the host knows.
 
-    The rule looks back only, and no further than the beginning of the chunk:
-    sequences in pieces have the same ends, if the length of the unfinished
-    chunk is carried.
+    Frames of the unfinished chunk, `pending`, come before those of the call.
 
     Arguments
     ---------
-    may_end : torch.Tensor
-        [N, L], True where a chunk may end after the frame.
-    lengths : torch.Tensor
-        Number of real frames [N].
-    pending : torch.Tensor
-        Frames of the unfinished chunk that came before [N].
-    least, greatest : int
-        Lengths of a chunk.
-
-    Returns
-    -------
-    torch.Tensor
-        Frames until the end of each chunk, pending ones counted too [N, J].
-        Rows with fewer chunks repeat their last end (0 without one).
-
-    Example
-    -------
-    >>> may_end = torch.tensor([[1, 0, 1, 1, 0, 0, 0, 0, 1]]).bool()
-    >>> chunk_ends(may_end, torch.tensor([9]), torch.tensor([0]), 2, 4)
-    tensor([[3, 7, 9]])
-    >>> chunk_ends(may_end, torch.tensor([9]), torch.tensor([3]), 2, 4)
-    tensor([[ 4,  6, 10, 12]])
+    plan : ChunkPlan
+        The rows [N].
+    pending : tuple of int
+        Frames of the unfinished chunk of each row.
+    least, size : int
+        Frames of a chunk, at least and at most.
+    final : bool
+        Whether the tail is learned, too.
     """
-    time = may_end.shape[1]
-    places = torch.arange(1, time + 1, device=may_end.device)
-    never = time + greatest
-    # For each frame, the first end allowed from there on.
-    following = torch.where(may_end, places, never)
-    following = following.flip(1).cummin(1).values.flip(1)
-    following = F.pad(following, (0, 1), value=never)
-    found, stop = [], -pending
-    while True:
-        first = (stop + least - 1).clamp(0, time)[:, None]
-        allowed = following.gather(1, first)[:, 0]
-        end = torch.minimum(allowed, stop + greatest)
-        end = torch.where(end > lengths, stop, end)
-        if not bool((end > stop).any()):
-            break
-        found.append(end)
-        stop = end
-    if not found:
-        return lengths.new_zeros(len(lengths), 0)
-    return torch.stack(found, 1) + pending[:, None]
+
+    def __init__(self, plan, pending, least, size, final):
+        self.plan, self.pending, self.size = plan, pending, size
+        self.total = [a + b for a, b in zip(pending, plan.lengths)]
+        self.stops = None
+        if plan.ends is None or not pending:
+            self.ends = [
+                count if final else count // size * size for count in self.total
+            ]
+            return
+        stops = chunk_ends(plan.ends, plan.lengths, pending, least, size)
+        stops = F.pad(stops, (1, 0))
+        self.ends = self.total if final else stops[:, -1].tolist()
+        # The last chunk is the unfinished one.
+        self.stops = torch.cat(
+            [stops[:, 1:], torch.tensor(self.total)[:, None]], 1
+        )
+
+    def chunk(self, first):
+        """Real frames of the chunk of one length that begins at `first`."""
+        return tuple(min(max(end - first, 0), self.size) for end in self.ends)
 
 
-class _Learner:
-    """One update of the fast weights, and one reading."""
+class _Memory:
+    """The fast weights while a call goes on."""
 
-    def __init__(self, **options):
-        self.__dict__.update(options)
+    def __init__(self, rule, step_scale, state, plan):
+        self.rule, self.plan, self.state = rule, plan, state
+        self.scale = None
+        if step_scale is not None:
+            self.scale = step_scale.view(-1, 1, 1, 1)
+        hidden, rows = state.weights.shape[2], state.targets
+        self.targets = rows[:, : 2 * hidden, None], rows[:, None, 2 * hidden :]
+        self.tensors = state.weights, state.moment, state.square
+        # Updates before this call, and chunks that were learned in it.
+        self.steps, self.skipped = state.steps, state.skipped
+        self.asked = [False] * len(state.steps)
 
-    def used(self, state):
-        """The weights that are read: `pre` norm scales them."""
-        if self.weight_norm != "pre":
-            return state.weights
-        scaled = _scale_rows(state.weights, state.targets)
-        # Norms do not round initial weights, given or the state's own.
-        return _where(state.steps == 0, state.weights, scaled)
-
-    def read(self, weights, queries):
+    def read(self, queries):
         """What the fast network answers."""
-        if self.checkpoint:
+        rule = self.rule
+        weights = used_weights(rule, self.tensors[0], self.targets, self.steps)
+        if rule.checkpoint:
             return recompute(
                 fast_weight_apply,
                 weights,
                 queries,
-                self.dtype,
+                rule.dtype,
                 use_reentrant=False,
             )
-        return fast_weight_apply(weights, queries, self.dtype)
+        return fast_weight_apply(weights, queries, rule.dtype)
 
-    def learn(self, state, keys, values, gates, counts):
-        """The state after one chunk.
+    def learn(self, keys, values, gates, counts):
+        """Learns one chunk.
 
         Arguments
         ---------
-        state : FastWeightState
         keys, values, gates : torch.Tensor
             Frames of the chunk, zeros where `counts` ends.
-        counts : torch.Tensor
-            Number of real frames [N]; rows with none stay as they are.
-
-        Returns
-        -------
-        FastWeightState
+        counts : tuple of int
+            Number of real frames of each row; rows with none stay as they
+            are.
         """
-        learned = (counts > 0) & state.learning
-        if not bool(learned.any()):
-            return state
-        proposal = self.propose(state, keys, values, gates, counts)
-        good = self.finite(proposal)
-        bad = learned & ~good
-        if bool(bad.any()):
-            # Select before computing: a NaN behind torch.where would still
-            # reach the gradients.
-            frames = [
-                x.masked_fill(bad[:, None, None], 0)
-                for x in (keys, values, gates)
+        allowed = known_values(self.state.learning)
+        active = [count > 0 for count in counts]
+        if allowed is not None:
+            active = [a and b for a, b in zip(active, allowed)]
+        if not any(active):
+            return
+        lengths = None
+        if any(count != self.rule.chunk_size for count in counts):
+            lengths = self.plan.counts(counts).view(-1, 1, 1, 1)
+        before = self.tensors
+        *after, good = update(
+            self.rule,
+            *before,
+            self.targets,
+            keys,
+            values,
+            gates,
+            lengths,
+            self.steps,
+            self.scale,
+        )
+        learned = self._learned(active, allowed)
+        if learned is not None:
+            where = learned.view(-1, 1, 1, 1)
+            after = [
+                new if new is None else torch.where(where, new, old)
+                for new, old in zip(after, before)
             ]
-            proposal = self.propose(state, *frames, counts)
-            logger.warning(
-                "%d of %d fast-weight updates were not finite and left out",
-                int(bad.sum()),
-                int(learned.sum()),
+        self.tensors = tuple(after)
+        steps = good if learned is None else good & learned
+        wrong = ~good if learned is None else learned & ~good
+        self.steps, self.skipped = self.steps + steps, self.skipped + wrong
+        self.asked = [a or b for a, b in zip(self.asked, active)]
+
+    def _learned(self, active, allowed):
+        """Rows that learn this chunk [N], or None for all."""
+        learned = None
+        if not all(active):
+            active = tuple(active)
+            learned = self.plan.keep(
+                ("rows", active),
+                lambda: count_tensor(active, self.plan.device).bool(),
             )
-            state = dataclasses.replace(state, skipped=state.skipped + bad)
-            learned = learned & ~bad
-        if not bool(learned.all()):
-            before = (state.weights, state.moment, state.square)
-            proposal = [
-                old if new is None else _where(learned, new, old)
-                for new, old in zip(proposal, before)
-            ]
-        weights, moment, square = proposal
+        if allowed is not None:
+            return learned
+        flags = self.state.learning
+        return flags if learned is None else learned & flags
+
+    def after(self, **fields):
+        """The state after the call."""
+        state, (weights, moment, square) = self.state, self.tensors
+        if any(self.asked):
+            self.plan.skip(self.skipped - state.skipped)
+            tried = self._learned(self.asked, known_values(state.learning))
+            fresh = torch.zeros_like(state.fresh)
+            known = known_values(state.fresh)
+            if tried is not None:
+                fresh = state.fresh & ~tried
+            if known_values(state.learning) is None:
+                known = None
+            elif known is not None:
+                known = tuple(a and not b for a, b in zip(known, self.asked))
+            elif tried is None:
+                known = (False,) * len(fresh)
+            fields["fresh"] = remember(fresh, known)
         return dataclasses.replace(
             state,
             weights=weights,
             moment=moment,
             square=square,
-            fresh=state.fresh & ~learned,
-            steps=state.steps + learned,
+            steps=self.steps,
+            skipped=self.skipped,
+            **fields,
         )
-
-    def propose(self, *args):
-        """As `update`, recomputed in the backward pass if asked for."""
-        if self.checkpoint:
-            return recompute(self.update, *args, use_reentrant=False)
-        return self.update(*args)
-
-    def finite(self, tensors):
-        """Whether all heads of a batch item are finite [N]."""
-        # One pass: a sum with NaN or infinity in it is not finite.
-        sums = [x.detach().sum((1, 2, 3)) for x in tensors if x is not None]
-        good = torch.stack(sums).isfinite().all(0)
-        good = good.view(-1, self.nhead).all(1)
-        return good.repeat_interleave(self.nhead)
-
-    def update(self, state, keys, values, gates, counts):
-        """New weights and moments of one chunk."""
-        gradient = fast_weight_gradient(
-            self.used(state),
-            keys,
-            values,
-            gates[..., :3],
-            self.inner_loss,
-            self.dtype,
-        )
-        square = None
-        # Not counts / size: integers divide in the default type.
-        share = counts.to(gradient.dtype) / self.chunk_size
-        if self.optimizer == "adam":
-            step, moment, square = adam(
-                gradient,
-                state.moment,
-                state.square,
-                state.steps + 1,
-                self.base_lr,
-            )
-        else:
-            decay = gates[..., 3].sum(1) / counts.clamp(min=1)
-            moment = gradient + decay.view(-1, 1, 1, 1) * state.moment
-            step = moment
-            if self.optimizer == "muon":
-                step = polar(moment, self.dtype)
-        if self.optimizer != "sgd":
-            step = step * share.view(-1, 1, 1, 1)
-        if self.step_scale is not None:
-            step = step * self.step_scale.view(-1, 1, 1, 1)
-        if self.max_step_norm is not None:
-            step = clip_norm(step, self.max_step_norm)
-        weights = state.weights + step
-        if self.weight_norm == "post":
-            weights = _scale_rows(weights, state.targets)
-        return weights, moment, square
 
 
 def _begin(state, start):
     """Fresh rows take the initial weights and their row norms."""
     # In training weights that no row takes have a gradient of zeros: their
     # optimizer and processes that train together count on one in every step.
-    if not (start.requires_grad or bool(state.fresh.any())):
+    known = known_values(state.fresh)
+    if not start.requires_grad and known is not None and not any(known):
         return state
-    norms, copies = _row_norms(start), len(state.fresh) // len(start)
+    norms = torch.cat([x.flatten(1) for x in row_norms(start)], 1)
+    copies = len(state.fresh) // len(start)
     if copies > 1:
         start, norms = start.repeat(copies, 1, 1, 1), norms.repeat(copies, 1)
-    return dataclasses.replace(
-        state,
-        weights=_where(state.fresh, start, state.weights),
-        targets=_where(state.fresh, norms, state.targets),
-    )
+    if known is not None and all(known):
+        weights, targets = start, norms
+    else:
+        fresh = state.fresh
+        weights = torch.where(fresh.view(-1, 1, 1, 1), start, state.weights)
+        targets = torch.where(fresh.view(-1, 1), norms, state.targets)
+    return dataclasses.replace(state, weights=weights, targets=targets)
 
 
-def _scan(learner, state, frames, lengths, order, final, stops=None):
+def _scan(rule, step_scale, state, frames, spans, order, final):
     """The scan over chunks, after types, padding and initial weights."""
     queries, *learned = frames
-    size, before, length = learner.chunk_size, state.pending, queries.shape[1]
-    waited = state.keys.shape[1]
+    plan, length = spans.plan, queries.shape[1]
+    before, waited = spans.pending, state.keys.shape[1]
     if order == "bidirectional" and (waited or not final):
         raise ValueError(
             "bidirectional order takes whole sequences: set final=True"
@@ -689,126 +541,128 @@ def _scan(learner, state, frames, lengths, order, final, stops=None):
     learned = [splice(b, before, x) for b, x in zip(buffers, learned)]
     if order == "update_apply":
         queries = splice(state.queries, before, queries)
-        before = torch.zeros_like(before)
-    total = state.pending + lengths
-    if stops is None or not len(total):
-        ends = total if final else total // size * size
-        out, state = _scan_equal(
-            learner, state, queries, learned, before, ends, order
-        )
-    else:
-        # The last chunk is the unfinished one.
-        stops = F.pad(stops, (1, 0))
-        ends = total if final else stops[:, -1]
-        stops = torch.cat([stops[:, 1:], total[:, None]], 1)
-        out, state = _scan_ragged(
-            learner, state, queries, learned, before, ends, order, stops
-        )
+        before = (0,) * len(before)
+    memory = _Memory(rule, step_scale, state, plan)
+    scan = _scan_equal if spans.stops is None else _scan_ragged
+    out = scan(memory, spans, queries, learned, before, order)
 
-    answered = ends if order == "update_apply" else lengths
-    width = int(answered.max()) if len(answered) else 0
+    answered = spans.ends if order == "update_apply" else plan.lengths
+    width = max(answered, default=0)
     if order != "update_apply" or (final and not waited):
         width = length
     out = _cut(out, 0, width)
     if out.shape[1] < width:
         out = F.pad(out, (0, 0, 0, width - out.shape[1]))
-    out = zero_padding(out, padding_mask(answered, width))
-    rest = total - ends
-    wide = int(rest.max()) if len(rest) else 0
+    out = zero_padding(out, plan.padding(answered, width))
+    rest = tuple(a - b for a, b in zip(spans.total, spans.ends))
+    wide = max(rest, default=0)
 
     def stay(x):
         """Frames of the unfinished chunk."""
         if wide == 0:
             return x[:, :0]
-        return zero_padding(slide(x, ends, wide), padding_mask(rest, wide))
+        kept = slide(x, plan.counts(spans.ends), wide)
+        return zero_padding(kept, plan.padding(rest, wide))
 
     keys, values, gates = map(stay, learned)
     waiting = stay(queries) if order == "update_apply" else None
-    return out, dataclasses.replace(
-        state,
+    return out, memory.after(
         keys=keys,
         values=values,
         gates=gates,
         queries=waiting,
-        pending=rest,
-        lengths=answered,
+        pending=plan.counts(rest),
+        lengths=plan.counts(answered),
     )
 
 
-def _scan_equal(learner, state, queries, learned, before, ends, order):
+def _scan_equal(memory, spans, queries, learned, before, order):
     """Chunks of one length: those of all rows stand in the same columns.
 
     `queries` lack the first `before` frames of `learned`, and frames beyond
-    `ends` are not learned.
+    the ends are not learned.
     """
-    size, length = learner.chunk_size, queries.shape[1]
+    size, length = spans.size, queries.shape[1]
+    stop = max(spans.ends, default=0)
     # Queries stand where their frame stands in its chunk.
-    together = bool((before == before[:1]).all())
-    offset = int(before[0]) if together and len(before) else 0
+    together = len(set(before)) <= 1
+    offset = before[0] if together and before else 0
     aligned = queries
     if not together:
-        aligned = slide(queries, -before, learned[0].shape[1])
+        negative = spans.plan.counts(-count for count in before)
+        aligned = slide(queries, negative, learned[0].shape[1])
+    chunks = list(zip(*(x.split(size, 1) for x in learned)))
 
-    def learn(state, first):
-        """The state after the chunk that begins at `first`."""
+    def learn(first):
+        """Learns the chunk that begins at `first`."""
         # Beyond the end of a row stand zeros, or its chunk is not learned.
-        chunk = [_cut(x, first, first + size) for x in learned]
-        return learner.learn(state, *chunk, (ends - first).clamp(0, size))
+        memory.learn(*chunks[first // size], spans.chunk(first))
 
-    def read(state, first):
-        """Answers to the chunk that begins at `first`."""
-        begin, end = (max(first + x - offset, 0) for x in (0, size))
-        return learner.read(learner.used(state), _cut(aligned, begin, end))
-
-    pieces, stop = [], int(ends.max()) if len(ends) else 0
     if order == "bidirectional":
         for first in range(0, stop, size):
-            state = learn(state, first)
-        pieces.append(learner.read(learner.used(state), aligned))
-    elif order == "update_apply":
-        for first in range(0, stop, size):
-            state = learn(state, first)
-            pieces.append(read(state, first))
-    else:
-        for first in range(0, offset + aligned.shape[1], size):
-            pieces.append(read(state, first))
+            learn(first)
+        out = memory.read(aligned)
+        return out if together else slide(out, before, length)
+    pieces = []
+    last = stop if order == "update_apply" else offset + aligned.shape[1]
+    for first in range(0, last, size):
+        begin, end = (max(first + x - offset, 0) for x in (0, size))
+        questions = _cut(aligned, begin, end)
+        if order == "update_apply":
+            learn(first)
+            pieces.append(memory.read(questions))
+        else:
+            pieces.append(memory.read(questions))
             if first < stop:
-                state = learn(state, first)
+                learn(first)
     if len(pieces) == 1:
         out = pieces[0]
     else:
         out = torch.cat(pieces, 1) if pieces else queries[:, :0]
-    return out if together else slide(out, before, length), state
+    return out if together else slide(out, spans.plan.counts(before), length)
 
 
-def _scan_ragged(learner, state, queries, learned, before, ends, order, stops):
-    """As `_scan_equal`, for chunks that end at `stops` [N, J]; the last of
-    them is the end of each row."""
-    begins = F.pad(stops[:, :-1], (1, 0))
-    known = torch.minimum(stops, ends[:, None])
-    places, spans = _spread(begins, known)
-    learned = [_gather(x, places) for x in learned]
-    heard = known if order == "update_apply" else stops
-    reads, answers = _spread(
-        *((x - before[:, None]).clamp(min=0) for x in (begins, heard))
+def _scan_ragged(memory, spans, queries, learned, before, order):
+    """As `_scan_equal`, for chunks that end at `spans.stops` [N, J]; the last
+    of them is the end of each row."""
+    device, length = queries.device, queries.shape[1]
+    begins, known, places, columns, reads, answers = spans.plan.keep(
+        ("ragged", spans.pending, tuple(before), order),
+        lambda: _columns(spans, before, order, device),
     )
+    learned = [_gather(x, places) for x in learned]
     aligned, pieces = _gather(queries, reads), []
-    counts = (known - begins).unbind(1)
-    for span, answer, count in zip(spans, answers, counts):
+    counts = (known - begins).T.tolist()
+    for span, answer, count in zip(columns, answers, counts):
         if order == "apply_update":
-            pieces.append(learner.read(learner.used(state), aligned[:, answer]))
+            pieces.append(memory.read(aligned[:, answer]))
         if span.start < span.stop:
-            state = learner.learn(state, *(x[:, span] for x in learned), count)
+            memory.learn(*(x[:, span] for x in learned), tuple(count))
         if order == "update_apply":
-            pieces.append(learner.read(learner.used(state), aligned[:, answer]))
+            pieces.append(memory.read(aligned[:, answer]))
     if order == "bidirectional":
-        return learner.read(learner.used(state), queries), state
-    # Back to the order of time; what fills up goes to a column of its own.
+        return memory.read(queries)
+    # Back to the order of time. Columns without a frame go behind the last
+    # one, which is cut off.
     out = torch.cat(pieces, 1)
-    length = queries.shape[1]
     places = torch.where(reads < 0, length, reads)[..., None].expand_as(out)
     back = out.new_zeros(len(out), length + 1, out.shape[2])
-    return back.scatter(1, places, out)[:, :length], state
+    return back.scatter(1, places, out)[:, :length]
+
+
+def _columns(spans, before, order, device):
+    """Columns of the chunks: of what is learned, and of what is read."""
+    stops, ends = spans.stops, torch.tensor(spans.ends)
+    begins = F.pad(stops[:, :-1], (1, 0))
+    known = torch.minimum(stops, ends[:, None])
+    places, columns = _spread(begins, known)
+    answered = known if order == "update_apply" else stops
+    offset = torch.tensor(before)[:, None]
+    reads, answers = _spread(
+        *((x - offset).clamp(min=0) for x in (begins, answered))
+    )
+    places, reads = (x.to(device, non_blocking=True) for x in (places, reads))
+    return begins, known, places, columns, reads, answers
 
 
 def _spread(begins, stops):
@@ -817,7 +671,7 @@ def _spread(begins, stops):
     Arguments
     ---------
     begins, stops : torch.Tensor
-        Frames of span j of each row [N, J].
+        Frames of span j of each row [N, J], on the host.
 
     Returns
     -------
@@ -830,7 +684,7 @@ def _spread(begins, stops):
     widths = counts.amax(0)
     span = torch.repeat_interleave(widths)
     last = widths.cumsum(0)
-    within = torch.arange(len(span), device=span.device) - (last - widths)[span]
+    within = torch.arange(len(span)) - (last - widths)[span]
     places = torch.where(within < counts[:, span], begins[:, span] + within, -1)
     edges = [0, *last.tolist()]
     return places, [slice(a, b) for a, b in zip(edges, edges[1:])]
@@ -847,39 +701,6 @@ def _cut(x, begin, end):
     """Frames from one place to another; all of them cost nothing, whereas a
     slice costs a copy in the backward pass."""
     return x if begin <= 0 and end >= x.shape[1] else x[:, begin:end]
-
-
-def _in(weights, x, dtype):
-    """W0 x and W2 x in one product."""
-    both = weights[:, :2].flatten(1, 2).transpose(1, 2)
-    return _mm(x, both, dtype).chunk(2, -1)
-
-
-def _mm(a, b, dtype):
-    """Batched product in `dtype`, result in the type of `a`."""
-    if dtype is None or dtype == a.dtype:
-        return torch.bmm(a, b)
-    return torch.bmm(a.to(dtype), b.to(dtype)).to(a.dtype)
-
-
-def _row_norms(weights):
-    """Norms of the rows of W0, W2 and W1 [N, 2h + d]."""
-    rows = torch.linalg.vector_norm(weights[:, :2], dim=-1).flatten(1)
-    return torch.cat([rows, torch.linalg.vector_norm(weights[:, 2], dim=-2)], 1)
-
-
-def _scale_rows(weights, targets):
-    """Rows of W0, W2 and W1 scaled to the target norms."""
-    scale = targets / (_row_norms(weights) + NORM_EPS)
-    hidden, width = weights.shape[2:]
-    rows = scale[:, : 2 * hidden].view(-1, 2, hidden, 1)
-    columns = scale[:, 2 * hidden :].view(-1, 1, 1, width)
-    return torch.cat([weights[:, :2] * rows, weights[:, 2:] * columns], 1)
-
-
-def _where(rows, new, old):
-    """Row by row one or the other."""
-    return torch.where(rows.view(-1, *[1] * (new.ndim - 1)), new, old)
 
 
 def _take(x, places):

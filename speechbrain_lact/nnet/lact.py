@@ -9,35 +9,32 @@ Authors
 import contextlib
 import math
 import numbers
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from speechbrain_lact.nnet.checks import check_number, check_tensor
+from speechbrain_lact.nnet.counts import host_values
 from speechbrain_lact.nnet.fast_weight import (
     FastWeightState,
     check_options,
-    chunk_ends,
-    fast_weight_apply,
     fast_weight_scan,
 )
+from speechbrain_lact.nnet.frames import zero_padding
+from speechbrain_lact.nnet.lact_step import is_step, step
+from speechbrain_lact.nnet.plan import ChunkPlan, chunk_ends
 from speechbrain_lact.nnet.state import (
     State,
     Waiting,
     check_kind,
     counter,
     nested,
-    padding_mask,
-    row_lengths,
-    same_number,
-    zero_padding,
 )
 from speechbrain_lact.nnet.window_attention import (
     Window,
     WindowState,
-    rotate,
     window_attention,
 )
 
@@ -408,10 +405,21 @@ class LaCT(nn.Module):
     @property
     def group(self):
         """Frames that are answered together when they come in pieces."""
-        return self._group(self.window)
+        return self.group_of(None)
 
-    def _group(self, window):
-        group = window.block or 1
+    def group_of(self, window):
+        """The same with a window for one call.
+
+        Arguments
+        ---------
+        window : Window, optional
+            Default: the layer's own.
+
+        Returns
+        -------
+        int
+        """
+        group = (window or self.window).block or 1
         if self.order == "update_apply" and self.least_chunk is None:
             group = math.lcm(group, self.chunk_size)
         return group
@@ -482,13 +490,13 @@ class LaCT(nn.Module):
         def ready(stream, total):
             """Frames of the chunks that are complete."""
             stops = chunk_ends(
-                self._at_blocks(stream[..., -1] > 0, window),
+                self.at_blocks((stream[..., -1] > 0).cpu(), window),
                 total,
-                torch.zeros_like(total),
+                [0] * len(total),
                 self.least_chunk,
                 self.chunk_size,
             )
-            return F.pad(stops, (1, 0))[:, -1]
+            return F.pad(stops, (1, 0))[:, -1].tolist()
 
         x = torch.cat([x, ends[..., None].to(x.dtype)], -1)
         late = self.order == "update_apply"
@@ -497,10 +505,25 @@ class LaCT(nn.Module):
         )
         return x[..., :-1], lengths, waiting, x[..., -1] > 0
 
-    def _at_blocks(self, ends, window):
-        """In `update_apply` order frames are answered chunk by chunk, and
-        with a block window block by block: an end within a block is one at
-        the end of the block."""
+    def at_blocks(self, ends, window):
+        """Where chunks can end, of the places where they may.
+
+        In `update_apply` order frames are answered chunk by chunk, and with a
+        block window block by block: an end within a block is one at the end of
+        the block.
+
+        Arguments
+        ---------
+        ends : torch.Tensor
+            Boolean [B, T], or None.
+        window : Window, optional
+            A window for this call.
+
+        Returns
+        -------
+        torch.Tensor
+            As `ends`.
+        """
         block = (window or self.window).block
         if ends is None or self.order != "update_apply" or block is None:
             return ends
@@ -536,7 +559,7 @@ class LaCT(nn.Module):
                 optimizer=self.options["optimizer"],
                 order=self.order,
                 like=self.w0.to(torch.promote_types(like.dtype, torch.float32)),
-            ).map(self._by_row)
+            ).map(self._by_row, _same)
         waiting = self.nothing_waits(batch)
         return LaCTState(
             fast, WindowState.empty(heads), waiting, waiting.counts
@@ -563,6 +586,7 @@ class LaCT(nn.Module):
         final=True,
         window=None,
         ends=None,
+        plan=None,
     ):
         """Self-attention and memory.
 
@@ -589,6 +613,10 @@ class LaCT(nn.Module):
         ends : torch.Tensor, optional
             Boolean [B, T], True where a chunk may end after the frame; with
             `least_chunk`, and only then.
+        plan : ChunkPlan, optional
+            What the host knows of the call, in place of `key_padding_mask`
+            and `ends`: an encoder gives all its layers the same. Padding is
+            then zeros, and no frames may have to wait.
 
         Returns
         -------
@@ -608,45 +636,29 @@ class LaCT(nn.Module):
                 "frame sees"
             )
         x = check_tensor(query, ("B", "T", self.d_model), "query")
-        mask = None
-        if key_padding_mask is not None:
-            mask = ~check_tensor(
-                key_padding_mask, x.shape[:2], "key_padding_mask", "booleans"
-            )
         if state is not None:
             check_kind(state, LaCTState)
             state.check_rows(len(x))
-        lengths = row_lengths(x, mask)
         window = self._check_window(window) if window else self.window
-        carried = state
-        ends = self.check_ends(ends, x)
-        x = zero_padding(x, mask)
-        if state is not None:
-            x, lengths, waiting, ends = self.push(
-                state.waiting,
-                x,
-                lengths,
-                ends,
-                self._group(window),
-                final,
-                window,
+        carried, waiting, own = state, state and state.waiting, plan is None
+        if own:
+            x, waiting, plan = self._plan(
+                x, key_padding_mask, ends, state, final, window
             )
-            if not final and window.right:
-                raise ValueError(
-                    "a window with a right side takes whole sequences: use "
-                    "final=True, or a causal or block window"
-                )
-            mask = padding_mask(lengths, x.shape[1])
-            x = x if final else zero_padding(x, mask)
+        if state is not None and not final and window.right:
+            raise ValueError(
+                "a window with a right side takes whole sequences: use "
+                "final=True, or a causal or block window"
+            )
         projected = F.linear(x, self.in_proj_weight, self.in_proj_bias)
-        if mask is None and not final and self._is_step(x, carried, window):
-            return self._step(x, projected, carried, window)
-        ends = self._at_blocks(ends, window)
+        if not final and is_step(self, x, carried, window, plan):
+            out, state = step(self, x, projected, carried, window, plan)
+            return out, None, state
         heads = projected.unflatten(-1, (3, self.nhead, -1)).unbind(2)
         out, near = window_attention(
             *heads,
             window,
-            lengths=lengths,
+            plan=plan,
             state=carried and carried.window,
             scale=self.scale,
             dropout=self.dropout if self.training else 0.0,
@@ -657,125 +669,45 @@ class LaCT(nn.Module):
         out = out.flatten(2)
         memory = None
         if self.fast:
-            read, memory = self._remember(
-                x, projected, mask, ends, carried, final
-            )
+            read, memory = self._remember(x, projected, plan, carried, final)
             out = out + read.to(out.dtype)
-        out = zero_padding(self.out_proj(out), mask)
+            # A layer alone keeps quiet on a device; its state has the number.
+            if own and x.is_cpu:
+                plan.report()
+        out = zero_padding(self.out_proj(out), plan.mask)
         if carried is None:
             return (out, None) if return_attn_weights else out
-        state = LaCTState(memory, near, waiting, lengths)
-        return out, None, state
+        lengths = plan.counts(plan.lengths)
+        return out, None, LaCTState(memory, near, waiting, lengths)
 
-    def _is_step(self, x, state, window):
-        """Whether this is one frame of every row, no row ends its chunk with
-        it, and all rows stand at the same place of it."""
-        if state is None or x.shape[1] != 1:
-            return False
-        if self.order != "apply_update" or window.block or self.least_chunk:
-            return False
-        if torch.is_autocast_enabled(x.device.type) or (
-            self.training and self.dropout or self.options["checkpoint"]
-        ):
-            return False
-        width = state.window.keys.shape[1]
-        if (
-            same_number(state.window.counts) != width
-            or same_number(state.waiting.counts) != 0
-        ):
-            return False
-        if not self.fast:
-            return True
-        pending = same_number(state.fast.pending[:, 0])
-        return (
-            # Rows taken out of a batch may have wider buffers.
-            pending == state.fast.keys.shape[-2]
-            and 0 < pending < self.chunk_size - 1
-            and self.options["weight_norm"] != "pre"
-            and same_number(state.fast.fresh.flatten()) is not None
-        )
-
-    def _step(self, x, projected, state, window):
-        """What `forward` does for such a frame, in a third of the operations:
-        generating, they are all that counts."""
-        rows, left = len(x), window.frames_left
-        kept = max(left, self.window.frames_left)
-        heads = projected.view(rows, 1, 3, self.nhead, -1)
-        keys = torch.cat([state.window.keys, heads[:, :, 1]], 1)
-        values = torch.cat([state.window.values, heads[:, :, 2]], 1)
-        # What the window has of all that is kept, and the frame itself.
-        first = max(keys.shape[1] - 1 - left, 0)
-        turned = keys[:, first:]
-        if self.rotary:
-            turned = rotate(turned, 1 - turned.shape[1])
-        out = F.scaled_dot_product_attention(
-            heads[:, :, 0].transpose(1, 2),
-            turned.transpose(1, 2),
-            values[:, first:].transpose(1, 2),
-            scale=self.scale,
-        ).view(rows, 1, -1)
-        if keys.shape[1] > kept:
-            # Of a window without a left side nothing is kept.
-            first = keys.shape[1] - kept
-            keys, values = keys[:, first:], values[:, first:]
-        counts = torch.full_like(state.window.counts, keys.shape[1])
-        memory = None
-        if self.fast:
-            read, memory = self._remember_step(x, projected, state.fast)
-            out = out + read.to(out.dtype)
-        state = LaCTState(
-            memory,
-            WindowState(keys, values, counts),
-            state.waiting,
-            torch.ones_like(counts),
-        )
-        return self.out_proj(out), None, state
-
-    def _remember_step(self, x, projected, fast):
-        """Reads the fast weights, which do not learn yet; [B, 1, E] in and
-        out."""
-        rows, core = len(x), fast.weights.dtype
-        qkv = projected.to(core).view(rows, 3, self.fast_heads, -1)
-        wide = (2, self.fast_heads, qkv.shape[-1])
-        qk = torch.addcmul(
-            self.qk_offset.view(wide), qkv[:, :2], self.qk_scale.view(wide)
-        )
-        qk = F.silu(qk)
-        qk = qk / (torch.linalg.vector_norm(qk, dim=-1, keepdim=True) + 1e-5)
-        q, k = qk.unbind(1)
-        v = F.silu(qkv[:, 2]) if self.silu_values else qkv[:, 2]
-        rates, gate, decay = self._rates(x, core)
-        gates = [rates.view(rows, self.fast_heads, 3)]
-        none = torch.zeros_like(gate) if decay is None else decay
-        gates = torch.cat([*gates, none.view(rows, self.fast_heads, 1)], 2)
-        weights = fast.weights.flatten(0, 1)
-        if bool(fast.fresh[0, 0]):
-            # Nothing was learned yet: these are the module's own.
-            weights = torch.stack([self.w0, self.w2, self.w1.mT], 1)
-            weights = weights.to(core).repeat(rows, 1, 1, 1)
-        read = fast_weight_apply(weights, q.reshape(-1, 1, q.shape[-1]))
-        read = read.view(qkv[:, 0].shape)
-        norm = torch.linalg.vector_norm(read, dim=-1, keepdim=True)
-        size = (norm.square() / read.shape[-1] + 1e-5).rsqrt()
-        size = size * F.silu(gate).view(rows, self.fast_heads, 1)
-        read = read * size * self.fast_norm
-        waiting = [
-            torch.cat([old, new[:, :, None]], 2)
-            for old, new in zip(
-                (fast.keys, fast.values, fast.gates), (k, v, gates)
+    def _plan(self, x, key_padding_mask, ends, state, final, window):
+        """What `ChunkPlan` a call has that was not given one: of the frames
+        that can be answered."""
+        mask = None
+        if key_padding_mask is not None:
+            mask = ~check_tensor(
+                key_padding_mask, x.shape[:2], "key_padding_mask", "booleans"
             )
-        ]
-        fast = replace(
-            fast,
-            keys=waiting[0],
-            values=waiting[1],
-            gates=waiting[2],
-            pending=fast.pending + 1,
-            lengths=torch.ones_like(fast.pending),
-        )
-        return read.view(rows, 1, -1), fast
+        ends = self.check_ends(ends, x)
+        x, waiting = zero_padding(x, mask), None
+        plan = ChunkPlan.of(x, mask)
+        if state is not None:
+            x, lengths, waiting, ends = self.push(
+                state.waiting,
+                x,
+                plan.counts(plan.lengths),
+                ends,
+                self.group_of(window),
+                final,
+                window,
+            )
+            plan = ChunkPlan(host_values(lengths), x.shape[1], x.device)
+            x = x if final else zero_padding(x, plan.mask)
+        if ends is not None:
+            plan.ends = self.at_blocks(ends.cpu(), window)
+        return x, waiting, plan
 
-    def _remember(self, x, projected, mask, ends, state, final):
+    def _remember(self, x, projected, plan, state, final):
         """Reads and updates the fast weights; [B, T, E] in and out."""
         heads = self.fast_heads
         core = torch.promote_types(self.w0.dtype, torch.float32)
@@ -797,7 +729,7 @@ class LaCT(nn.Module):
         q, k = qk / (torch.linalg.vector_norm(qk, dim=-1)[..., None] + 1e-5)
         v = v.flatten(0, 2)
         v = F.silu(v) if self.silu_values else v
-        rates, gate, decay = self._rates(x, core)
+        rates, gate, decay = self.rates(x, core)
         # Without a state nobody reads what the causal order learns last.
         learns_tail = final if state else self.order != "apply_update"
         out, memory = fast_weight_scan(
@@ -809,10 +741,10 @@ class LaCT(nn.Module):
             v,
             *split(rates).split(1, -1),
             momentum=decay if decay is None else split(decay),
-            mask=mask if mask is None else mask.repeat_interleave(heads, 0),
-            ends=ends if ends is None else ends.repeat_interleave(heads, 0),
+            plan=plan.per_head(heads),
+            mask=plan.per_head(heads).mask,
             least_chunk=self.least_chunk or 1,
-            state=state and state.fast.map(lambda y: y.flatten(0, 1)),
+            state=state and state.fast.map(lambda y: y.flatten(0, 1), _same),
             final=learns_tail,
             step_scale=self.step_scale.repeat(len(x)),
             **self.options,
@@ -822,9 +754,9 @@ class LaCT(nn.Module):
         size = (norm.square() / out.shape[-1] + 1e-5).rsqrt()
         size = size * F.silu(split(gate))
         out = self._by_row(out * size).transpose(1, 2) * self.fast_norm
-        return out.flatten(2), memory.map(self._by_row)
+        return out.flatten(2), memory.map(self._by_row, _same)
 
-    def _rates(self, x, core):
+    def rates(self, x, core):
         """Of each frame: learning rates [B, T, heads * 3], the gate before
         its activation and the momentum, if any [B, T, heads]."""
         layers = [self.lr_proj, self.gate_proj, self.momentum_proj]
@@ -843,6 +775,11 @@ class LaCT(nn.Module):
             return torch.zeros_like(rates), gate, decay
         start = math.log(math.expm1(self.base_lr))
         return F.softplus(rates + start), gate, decay
+
+
+def _same(known, _):
+    """What the host knows of tensors that only change their shape."""
+    return known
 
 
 @contextlib.contextmanager

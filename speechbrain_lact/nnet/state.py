@@ -2,23 +2,31 @@
 
 A module of this package takes a state and returns a new one; it never keeps
 sequence state in an attribute. States can be indexed, joined, reset, detached
-and moved row by row, and written to a versioned safetensors file.
+and moved row by row, and written to a versioned file (`state_file`).
 
 Authors
 * speechbrain_lact contributors 2026
 """
 
 import dataclasses
-import hashlib
-import json
-import os
 from dataclasses import dataclass
 
 import torch
 
 from speechbrain_lact.nnet.checks import describe
-
-STATE_VERSION = 3
+from speechbrain_lact.nnet.counts import (
+    count_tensor,
+    host_values,
+    known_values,
+    remember,
+)
+from speechbrain_lact.nnet.frames import (
+    padding_mask,
+    slide,
+    splice,
+    zero_padding,
+)
+from speechbrain_lact.nnet.state_file import read_tensors, write_tensors
 
 
 def buffer(side, dim=1):
@@ -99,13 +107,17 @@ class State:
     tensor([1, 2, 3, 1, 2, 3])
     """
 
-    def map(self, function):
+    def map(self, function, values=None):
         """Applies a function to every tensor.
 
         Arguments
         ---------
         function : callable
             Takes a tensor and returns a tensor.
+        values : callable, optional
+            The same of what the host knows of a tensor: takes its values in
+            order and the tensor, and returns those of the new one. Default:
+            nothing is known of it.
 
         Returns
         -------
@@ -116,9 +128,12 @@ class State:
         def visit(value):
             """Tensors within states within lists."""
             if isinstance(value, torch.Tensor):
-                return function(value)
+                new, known = function(value), known_values(value)
+                if values is not None and known is not None:
+                    remember(new, values(known, value))
+                return new
             if isinstance(value, State):
-                return value.map(function)
+                return value.map(function, values)
             if isinstance(value, list):
                 return [visit(item) for item in value]
             return value
@@ -148,15 +163,24 @@ class State:
                 return tensor[rows.to(tensor.device)]
             return tensor[rows]
 
-        return self.map(take)
+        def take_known(known, tensor):
+            """The same on the host, which knows no rows of a device."""
+            if isinstance(rows, torch.Tensor) and rows.device.type != "cpu":
+                return None
+            places = torch.arange(len(known)).view(tensor.shape)
+            return tuple(known[i] for i in take(places).flatten().tolist())
+
+        return self.map(take, take_known)
 
     def detach(self):
         """Cuts the state from the graph that made it."""
-        return self.map(torch.Tensor.detach)
+        return self.map(torch.Tensor.detach, lambda known, _: known)
 
     def to(self, device):
         """Moves every tensor to a device; types stay as they are."""
-        return self.map(lambda tensor: tensor.to(device))
+        return self.map(
+            lambda tensor: tensor.to(device), lambda known, _: known
+        )
 
     def reset(self, rows):
         """Puts rows back to the start of a sequence, with the model's own
@@ -178,7 +202,18 @@ class State:
             where = rows.to(tensor.device).view(-1, *[1] * (tensor.ndim - 1))
             return tensor.masked_fill(where, tensor.dtype == torch.bool)
 
-        return self.map(clear)
+        def clear_known(known, tensor):
+            """The same on the host, which knows no rows of a device."""
+            if isinstance(rows, torch.Tensor) and rows.device.type != "cpu":
+                return None
+            first = True if tensor.dtype == torch.bool else 0
+            each = len(known) // max(len(tensor), 1)
+            return tuple(
+                (first if rows[i // each] else value)
+                for i, value in enumerate(known)
+            )
+
+        return self.map(clear, clear_known)
 
     @classmethod
     def cat(cls, states):
@@ -315,31 +350,9 @@ torch.float32 [2, 0, 5]
         config : dict
             What the state belongs to (sizes and options of the module).
         """
-        # Only here and in `load`: SpeechBrain does not depend on it.
-        from safetensors.torch import save
-
-        aside = f"{path}.{os.getpid()}.part"
-        # Copies: fields of a new state may share memory.
-        tensors = {
-            name: tensor.detach()
-            .cpu()
-            .clone(memory_format=torch.contiguous_format)
-            for name, tensor in self._named_tensors()
-        }
-        metadata = {
-            "format": type(self).__name__,
-            "version": str(STATE_VERSION),
-            "config": json.dumps(config, sort_keys=True),
-            "digest": digest(tensors),
-        }
-        try:
-            # Not `save_file`: killed, it leaves a file of a name of its own.
-            with open(aside, "wb") as file:
-                file.write(save(tensors, metadata))
-            os.replace(aside, path)
-        finally:
-            if os.path.exists(aside):
-                os.remove(aside)
+        write_tensors(
+            path, dict(self._named_tensors()), type(self).__name__, config
+        )
 
     @classmethod
     def load(cls, path, config, device="cpu", like=None):
@@ -367,20 +380,7 @@ torch.float32 [2, 0, 5]
             If the file is no state, is damaged, or is of another version or
             configuration, or if its contents do not fit.
         """
-        from safetensors import SafetensorError, safe_open
-
-        try:
-            with safe_open(path, "pt") as file:
-                metadata = file.metadata() or {}
-                tensors = {name: file.get_tensor(name) for name in file.keys()}
-        except SafetensorError as error:
-            raise ValueError(f"{path}: not a state file ({error})") from error
-        check_header(path, metadata, cls.__name__)
-        told = differences(json.loads(metadata["config"]), config)
-        if told:
-            raise ValueError(f"{path}: state of another model: {told}")
-        if metadata.get("digest") != digest(tensors):
-            raise ValueError(f"{path}: damaged: not what was written to it")
+        tensors = read_tensors(path, cls.__name__, config)
         state = cls._from_tensors(tensors)
         known = {name for name, _ in state._named_tensors()}
         if len(known) < len(tensors) or not known:
@@ -423,122 +423,6 @@ torch.float32 [2, 0, 5]
             elif any(n.startswith(name + ".") for n in tensors):
                 values[field.name] = inner._from_tensors(tensors, name + ".")
         return cls(**values)
-
-
-def check_header(path, metadata, kind):
-    """Refuses a file that holds no state of this kind and version.
-
-    Arguments
-    ---------
-    path : str or Path
-        The file.
-    metadata : dict
-        Its header.
-    kind : str
-        Name of the state's class.
-
-    Raises
-    ------
-    ValueError
-    """
-    for key, wanted in (("format", kind), ("version", str(STATE_VERSION))):
-        if metadata.get(key) != wanted:
-            raise ValueError(
-                f"{path}: {key} is {metadata.get(key)!r}, this model needs "
-                f"{wanted!r}" + (": make it anew" if key == "version" else "")
-            )
-    try:
-        whole = isinstance(json.loads(metadata["config"]), dict)
-    except (LookupError, ValueError):
-        whole = False
-    if not whole:
-        raise ValueError(f"{path}: does not say which model it belongs to")
-
-
-def differences(given, wanted):
-    """What tells one configuration from another, in words.
-
-    Arguments
-    ---------
-    given, wanted : dict
-        The configurations.
-
-    Returns
-    -------
-    str
-        Empty if they are the same.
-
-    Example
-    -------
-    >>> differences({"chunk": 4, "order": "a"}, {"chunk": 8, "order": "a"})
-    'chunk is 4, not 8'
-    """
-    wanted = json.loads(json.dumps(wanted))
-    return ", ".join(
-        f"{key} is {given.get(key)!r}, not {wanted.get(key)!r}"
-        for key in sorted(set(given) | set(wanted))
-        if given.get(key) != wanted.get(key)
-    )
-
-
-def configuration(module):
-    """Everything beside the weights that changes what a module answers.
-
-    Collected from the modules themselves: those that have options say them in
-    a method `configuration`.
-
-    Arguments
-    ---------
-    module : torch.nn.Module
-        A layer, an encoder or a whole model.
-
-    Returns
-    -------
-    dict
-        `Class.option`: value, or a list where modules of the class differ.
-        With `modules`, what tells their kinds and order from others.
-
-    Example
-    -------
-    >>> from speechbrain_lact.nnet.lact import LaCT
-    >>> known = configuration(LaCT(8, 2, chunk_size=4))
-    >>> known["LaCT.chunk_size"], known["LaCT.optimizer"]
-    (4, 'muon')
-    """
-    found, kinds = {}, hashlib.sha256()
-    for name, part in module.named_modules():
-        kind = type(part).__name__
-        kinds.update(f"{name} {kind} ".encode())
-        own = getattr(part, "configuration", dict)()
-        for key, value in own.items():
-            found.setdefault(f"{kind}.{key}", []).append(value)
-    same = {
-        key: values[0] if all(v == values[0] for v in values) else values
-        for key, values in found.items()
-    }
-    found = {"modules": kinds.hexdigest()[:16], **same}
-    # As it comes back from a file.
-    return json.loads(json.dumps(found, default=str))
-
-
-def digest(tensors):
-    """What changes when a bit of any of these named tensors does.
-
-    Arguments
-    ---------
-    tensors : dict
-        Tensors of any type, on any device, by name.
-
-    Returns
-    -------
-    str
-    """
-    found = hashlib.sha256()
-    for name in sorted(tensors):
-        value = tensors[name].detach().cpu()
-        found.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
-        found.update(value.flatten().view(torch.uint8).numpy().tobytes())
-    return found.hexdigest()
 
 
 def check_kind(state, kind, what="state"):
@@ -630,7 +514,11 @@ def _join(tensors, field):
     if len({tensor.dtype for tensor in tensors}) == 1:
         try:
             pad, dim = (field.metadata.get(key) for key in ("pad", "dim"))
-            return torch.cat(_same_width(tensors, pad, dim))
+            joined = torch.cat(_same_width(tensors, pad, dim))
+            known = [known_values(tensor) for tensor in tensors]
+            if None not in known:
+                remember(joined, sum(known, ()))
+            return joined
         except RuntimeError:  # of sizes or of devices
             pass
     given = ", ".join(f"{describe(x)} on {x.device}" for x in tensors[:4])
@@ -652,239 +540,6 @@ def _same_width(tensors, pad, dim):
         parts = [tensor, fill] if pad == "right" else [fill, tensor]
         padded.append(torch.cat(parts, dim))
     return padded
-
-
-def length_mask(lengths, width):
-    """Mask of the frames that exist.
-
-    Arguments
-    ---------
-    lengths : torch.Tensor
-        Number of frames of each row [B].
-    width : int
-        Number of columns.
-
-    Returns
-    -------
-    torch.Tensor
-        Boolean [B, width], True = real frame.
-
-    Example
-    -------
-    >>> length_mask(torch.tensor([1, 2]), 2)
-    tensor([[ True, False],
-            [ True,  True]])
-    """
-    columns = torch.arange(width, device=lengths.device)
-    return columns < lengths[:, None]
-
-
-def padding_mask(lengths, width):
-    """As `length_mask`, or None if all frames exist: then nothing needs to
-    be masked."""
-    if same_number(lengths) == width:
-        return None
-    return length_mask(lengths, width)
-
-
-def same_number(numbers):
-    """The number that all rows have, or None: rows in step need no
-    gathering.
-
-    Arguments
-    ---------
-    numbers : torch.Tensor
-        Integers or booleans [B].
-
-    Returns
-    -------
-    int or bool or None
-
-    Example
-    -------
-    >>> same_number(torch.tensor([3, 3])), same_number(torch.tensor([3, 4]))
-    (3, None)
-    """
-    found = set(numbers.tolist())
-    return found.pop() if len(found) == 1 else None
-
-
-def mask_lengths(mask):
-    """Number of frames of each row of a mask whose padding is on the right.
-
-    Arguments
-    ---------
-    mask : torch.Tensor
-        Boolean [B, T], True = real frame.
-
-    Returns
-    -------
-    torch.Tensor
-        Integers [B].
-
-    Raises
-    ------
-    ValueError
-        If a row has padding before a real frame.
-    """
-    if bool((mask[:, 1:] & ~mask[:, :-1]).any()):
-        raise ValueError("padding must stand after the last real frame")
-    return mask.sum(1)
-
-
-def row_lengths(x, mask):
-    """Number of real frames of each row.
-
-    Arguments
-    ---------
-    x : torch.Tensor
-        Frames [B, T, ...].
-    mask : torch.Tensor
-        Boolean [B, T], True = real frame, padding on the right; or None for
-        none padded.
-
-    Returns
-    -------
-    torch.Tensor
-        Integers [B].
-    """
-    if mask is None:
-        return torch.full((len(x),), x.shape[1], device=x.device)
-    return mask_lengths(mask)
-
-
-def zero_padding(x, mask):
-    """Zeros in place of padded frames; NaN there reaches neither the values
-    nor the gradients that follow.
-
-    Arguments
-    ---------
-    x : torch.Tensor
-        Frames [B, T, ...].
-    mask : torch.Tensor
-        Boolean [B, T], True = real frame, or None for none padded.
-
-    Returns
-    -------
-    torch.Tensor
-        As `x`.
-    """
-    if mask is None:
-        return x
-    mask = mask.view(*mask.shape, *[1] * (x.ndim - 2))
-    if not x.is_floating_point():
-        return x.masked_fill(~mask, 0)
-    return _Keep.apply(x, mask)
-
-
-class _Keep(torch.autograd.Function):
-    """`masked_fill` with zeros, of values and gradients, by their bits: on a
-    CPU this takes a tenth of the time, and a layer does it often."""
-
-    WORDS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
-
-    @staticmethod
-    def forward(ctx, x, mask):
-        """Zeros where the mask is False."""
-        ctx.save_for_backward(mask)
-        bits = -mask.to(_Keep.WORDS[x.element_size()])
-        return (x.view(bits.dtype) & bits).view(x.dtype)
-
-    @staticmethod
-    def backward(ctx, grad):
-        """The same of the gradient."""
-        return _Keep.apply(grad, *ctx.saved_tensors), None
-
-
-def gather_frames(x, index):
-    """Frames of each row at the given places.
-
-    Arguments
-    ---------
-    x : torch.Tensor
-        Frames [B, T, ...].
-    index : torch.Tensor
-        Integers [B, S]; places outside 0..T-1 give zeros.
-
-    Returns
-    -------
-    torch.Tensor
-        [B, S, ...]
-
-    Example
-    -------
-    >>> x = torch.tensor([[1, 2, 3], [4, 5, 6]])
-    >>> gather_frames(x, torch.tensor([[-1, 0], [2, 3]]))
-    tensor([[0, 1],
-            [6, 0]])
-    """
-    if x.shape[1] == 0:
-        return x.new_zeros(*index.shape, *x.shape[2:])
-    inside = (index >= 0) & (index < x.shape[1])
-    rows = torch.arange(x.shape[0], device=x.device)[:, None]
-    return zero_padding(x[rows, index.clamp(0, x.shape[1] - 1)], inside)
-
-
-def slide(x, start, width):
-    """The same number of frames of each row, from a place of its own.
-
-    Arguments
-    ---------
-    x : torch.Tensor
-        Frames [B, T, ...].
-    start : torch.Tensor
-        First frame wanted of each row [B]; may be negative.
-    width : int
-        Number of frames.
-
-    Returns
-    -------
-    torch.Tensor
-        [B, width, ...], zeros where there is no frame.
-    """
-    first = same_number(start)
-    if first is not None and 0 <= first <= x.shape[1] - width:
-        return x[:, first : first + width]
-    columns = torch.arange(width, device=x.device)
-    return gather_frames(x, start[:, None] + columns)
-
-
-def splice(waiting, counts, x):
-    """Puts new frames directly behind those that wait.
-
-    Arguments
-    ---------
-    waiting : torch.Tensor
-        Frames aligned to the left [B, P, ...].
-    counts : torch.Tensor
-        How many wait in each row [B].
-    x : torch.Tensor
-        New frames aligned to the left [B, T, ...].
-
-    Returns
-    -------
-    torch.Tensor
-        [B, P + T, ...], aligned to the left.
-
-    Example
-    -------
-    >>> waiting = torch.tensor([[1, 0], [1, 2]])
-    >>> splice(waiting, torch.tensor([1, 2]), torch.tensor([[5], [6]]))
-    tensor([[1, 5, 0],
-            [1, 2, 6]])
-    """
-    width = waiting.shape[1]
-    if width == 0:
-        return x
-    if same_number(counts) == width:
-        return torch.cat([waiting, x.to(waiting.dtype)], 1)
-    joined = torch.cat([waiting, x.to(waiting.dtype)], 1)
-    columns = torch.arange(joined.shape[1], device=x.device).expand(
-        x.shape[0], -1
-    )
-    gap = width - counts[:, None]
-    index = torch.where(columns < counts[:, None], columns, columns + gap)
-    return gather_frames(joined, index)
 
 
 @dataclass
@@ -910,7 +565,7 @@ class Waiting(State):
         """No frames, shaped like `x` [B, T, *]."""
         return cls(
             x.new_zeros(x.shape[0], 0, *x.shape[2:]),
-            torch.zeros(x.shape[0], dtype=torch.long, device=x.device),
+            count_tensor([0] * x.shape[0], x.device),
         )
 
     def push(self, x, lengths, group, final, ready=None):
@@ -927,8 +582,8 @@ class Waiting(State):
         final : bool
             Whether the sequence ends here: then nothing waits any longer.
         ready : callable, optional
-            In place of `group`: takes all frames [B, S, ...] and their number
-            [B], and returns how many can be answered [B].
+            In place of `group`: takes all frames [B, S, ...] and the number
+            of each row (integers), and returns how many can be answered.
 
         Returns
         -------
@@ -939,21 +594,24 @@ class Waiting(State):
         waiting : Waiting
             What stays.
         """
-        total = self.counts + lengths
-        stream = splice(self.frames, self.counts, x)
+        before = host_values(self.counts)
+        total = [a + b for a, b in zip(before, host_values(lengths))]
+        stream = splice(self.frames, before, x)
         if group == 1 and stream is x and ready is None and not final:
             return x, lengths, self
         if final:
-            return stream, total, Waiting.empty(stream)
+            return stream, count_tensor(total, x.device), Waiting.empty(stream)
         if ready is None:
-            ready = total // group * group
+            ready = [count // group * group for count in total]
         else:
-            ready = ready(stream, total)
-        rest = total - ready
-        width = int(rest.max())
-        if width == 0 and int(ready.min()) == stream.shape[1]:
-            return stream, ready, Waiting.empty(stream)
+            ready = host_values(ready(stream, total))
+        rest = [a - b for a, b in zip(total, ready)]
+        width, most = max(rest, default=0), max(ready, default=0)
+        answered = count_tensor(ready, x.device)
+        if width == 0 and min(ready, default=0) == stream.shape[1]:
+            return stream, answered, Waiting.empty(stream)
+        counts = count_tensor(rest, x.device)
         stays = zero_padding(
-            slide(stream, ready, width), padding_mask(rest, width)
+            slide(stream, ready, width), padding_mask(counts, width)
         )
-        return stream[:, : int(ready.max())], ready, Waiting(stays, rest)
+        return stream[:, :most], answered, Waiting(stays, counts)

@@ -3,8 +3,7 @@
 The window is a band of frames to the left and right of each query, or blocks:
 the query's own block and some blocks to its left (SpeechBrain's dynamic
 chunks, whose look-ahead does not add up over layers). Masks are built per
-block of queries, never time x time. Positions are rotary
-(https://arxiv.org/abs/2104.09864), in the pairing of SpeechBrain's RoPEMHA.
+block of queries, never time x time. Positions are rotary (`rotary`).
 
 Authors
 * speechbrain_lact contributors 2026
@@ -13,22 +12,16 @@ Authors
 import math
 import numbers
 from dataclasses import dataclass
-from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
 
 from speechbrain_lact.nnet.checks import check_tensor
-from speechbrain_lact.nnet.state import (
-    State,
-    buffer,
-    counter,
-    length_mask,
-    padding_mask,
-    same_number,
-    slide,
-    zero_padding,
-)
+from speechbrain_lact.nnet.counts import count_tensor, host_values
+from speechbrain_lact.nnet.frames import slide, zero_padding
+from speechbrain_lact.nnet.plan import ChunkPlan
+from speechbrain_lact.nnet.rotary import rotate
+from speechbrain_lact.nnet.state import State, buffer, counter
 
 # Least number of queries that share one slice of keys.
 LEAST_QUERIES = 64
@@ -124,10 +117,7 @@ class WindowState(State):
     def empty(cls, keys):
         """Nothing seen; shaped like `keys` [B, T, H, D]."""
         none = keys.new_zeros(keys.shape[0], 0, *keys.shape[2:])
-        counts = torch.zeros(
-            keys.shape[0], dtype=torch.long, device=keys.device
-        )
-        return cls(none, none, counts)
+        return cls(none, none, count_tensor([0] * len(keys), keys.device))
 
 
 def window_attention(
@@ -136,7 +126,8 @@ def window_attention(
     v,
     window,
     *,
-    lengths,
+    lengths=None,
+    plan=None,
     state=None,
     scale=None,
     dropout=0.0,
@@ -152,8 +143,10 @@ def window_attention(
         Heads [B, T, H, D], before rotation.
     window : Window
         Which keys a query sees.
-    lengths : torch.Tensor
-        Number of real frames [B]; the others must be finite.
+    lengths : torch.Tensor, optional
+        Number of real frames [B], all by default; the others must be finite.
+    plan : ChunkPlan, optional
+        In place of `lengths`, that of the call.
     state : WindowState, optional
         Earlier keys. With blocks, rows must stand at the start of a block.
     scale : float, optional
@@ -188,125 +181,135 @@ def window_attention(
     rows, time, heads, width = q.shape
     for name, x in (("q", q), ("k", k), ("v", v)):
         check_tensor(x, ("B", "T", "H", "D"), name)
-    check_tensor(lengths, (rows,), "lengths", "integers")
+    if plan is None:
+        counts = [time] * rows
+        if lengths is not None:
+            check_tensor(lengths, (rows,), "lengths", "integers")
+            counts = host_values(lengths)
+        plan = ChunkPlan(counts, time, q.device)
     if state is None:
         state = WindowState.empty(k)
     state.check_rows(rows)
-    lengths = lengths.to(q.device)
-    cached = state.keys.shape[1]
+    known, cached = host_values(state.counts), state.keys.shape[1]
     window = window.within(cached + time)
-    left = window.frames_left
-    kept = left
+    kept = window.frames_left
     if keep is not None:
-        kept = max(left, keep.within(cached + time).frames_left)
+        kept = max(kept, keep.within(cached + time).frames_left)
     keys, values = k, v
     if cached:
         keys = torch.cat([state.keys.to(k.dtype), k], 1)
         values = torch.cat([state.values.to(v.dtype), v], 1)
-    new_state = WindowState.empty(k)
-    if not final:
-        total = state.counts + lengths
-        new_state = WindowState(
-            *(_last(x, cached + lengths, kept, total) for x in (keys, values)),
-            total.clamp(max=kept),
-        )
+    if final:
+        new_state = WindowState.empty(k)
+    else:
+        new_state = _keep_last(plan, keys, values, known, cached, kept)
     if time == 0:
         return q, new_state
     if rotary:
         keys, q = rotate(keys, -cached), rotate(q, 0)
-    if time == 1 and (
-        same_number(state.counts) == cached and same_number(lengths) == 1
-    ):
-        # One frame sees what its window has of all that is kept, and itself.
-        keys, values = (x[:, max(cached - left, 0) :] for x in (keys, values))
-        out = F.scaled_dot_product_attention(
-            *(x.transpose(1, 2) for x in (q, keys, values)),
-            dropout_p=dropout,
-            scale=scale,
-        )
-        return out.transpose(1, 2), new_state
-    seen = torch.cat(
-        [
-            length_mask(state.counts, cached).flip(1),
-            length_mask(lengths, time),
-        ],
-        1,
+    view = plan.keep(
+        ("window", known, cached, window),
+        lambda: _View(plan, known, cached, window),
     )
-
-    # A frame of a band is a block of one.
-    unit = window.block or 1
-    size = max(left + window.right, LEAST_QUERIES)
-    size = -(-size // unit) * unit
-    blocks = -(-time // size)
-    if blocks <= FEW_BLOCKS:
-        size, blocks, before, after = time, 1, cached, 0
-    else:
-        before, after = left, window.right
-    # Slices of keys begin `before` frames ahead of their queries.
-    over = blocks * size - time
-    pad = (before - cached, over + after)
-    keys, values = (_pad(x, *pad) for x in (keys, values))
-    seen = F.pad(seen, pad)
-    span = before + size + after
-    if blocks == 1:
-        keys, values = (x.transpose(1, 2) for x in (keys, values))
-    else:
-        keys, values = (
-            x.unfold(1, span, size).permute(0, 1, 2, 4, 3).flatten(0, 1)
-            for x in (keys, values)
-        )
-    q = _pad(q, 0, over).view(rows * blocks, size, heads, width)
-    allowed = seen.unfold(1, span, size).unsqueeze(2)
-    places = torch.arange(span, device=q.device) - before
-    steps = places // unit - (places[before : before + size] // unit)[:, None]
-    allowed = allowed & (steps >= -window.left) & (steps <= window.right)
-    # A padded query sees everything, so that its softmax is not empty.
-    nothing = ~length_mask(lengths, blocks * size)
-    allowed = allowed | nothing.view(rows, blocks, size, 1)
+    keys, values = (view.slices(x) for x in (keys, values))
+    over = view.blocks * view.size - time
+    q = _pad(q, 0, over).view(rows * view.blocks, view.size, heads, width)
     out = F.scaled_dot_product_attention(
         q.transpose(1, 2),
         keys,
         values,
-        attn_mask=allowed.flatten(0, 1).unsqueeze(1),
+        attn_mask=view.allowed,
         dropout_p=dropout,
         scale=scale,
     )
-    out = out.transpose(1, 2).reshape(rows, blocks * size, heads, width)
+    out = out.transpose(1, 2).reshape(
+        rows, view.blocks * view.size, heads, width
+    )
     return out[:, :time] if over else out, new_state
 
 
-def rotate(x, start):
-    """Rotary positions: pairs of channels turn with time.
+def _keep_last(plan, keys, values, known, cached, width):
+    """The last keys and values of each row, aligned to the right."""
+    total = [a + b for a, b in zip(known, plan.lengths)]
+    counts = tuple(min(count, width) for count in total)
+    starts = tuple(cached + count - width for count in plan.lengths)
+    mask = plan.padding(counts, width)
+    mask = mask if mask is None else mask.flip(1)
+    if len(set(starts)) > 1:
+        starts = plan.counts(starts)
+    kept = (zero_padding(slide(x, starts, width), mask) for x in (keys, values))
+    return WindowState(*kept, plan.counts(counts))
+
+
+class _View:
+    """Slices of keys, and which of them a query sees.
 
     Arguments
     ---------
-    x : torch.Tensor
-        Heads [B, T, H, D], D even.
-    start : int
-        Position of the first frame. Only differences between the positions
-        of queries and keys matter, and they stay within a window.
-
-    Returns
-    -------
-    torch.Tensor
-        As `x`.
+    plan : ChunkPlan
+        The rows.
+    known : tuple of int
+        Earlier keys of each row.
+    cached : int
+        Columns of earlier keys, aligned to the right.
+    window : Window
+        With finite sides.
     """
-    exact = torch.promote_types(x.dtype, torch.float32)
-    turns = _turns(x.shape[1], x.shape[3], start, x.device, exact)
-    pairs = torch.view_as_complex(x.to(exact).unflatten(-1, (-1, 2)))
-    return torch.view_as_real(pairs * turns).flatten(-2).to(x.dtype)
 
+    def __init__(self, plan, known, cached, window):
+        time, rows = plan.time, len(plan.lengths)
+        left = window.frames_left
+        # A frame of a band is a block of one.
+        unit = window.block or 1
+        size = max(left + window.right, LEAST_QUERIES)
+        size = -(-size // unit) * unit
+        self.size, self.blocks = size, -(-time // size)
+        before, after = left, window.right
+        if self.blocks <= FEW_BLOCKS:
+            self.size, self.blocks, before, after = time, 1, cached, 0
+        # Slices of keys begin `before` frames ahead of their queries.
+        over = self.blocks * self.size - time
+        self.pad = before - cached, over + after
+        self.span = before + self.size + after
+        self.allowed = None
+        if time == 1 and plan.whole and all(count == cached for count in known):
+            # One frame sees what its window has of all that is kept.
+            first = max(cached - left, 0)
+            self.pad, self.span = (-first, 0), cached + 1 - first
+            return
+        self.allowed = self._allowed(plan, known, cached, window, before, rows)
 
-@lru_cache(maxsize=64)
-def _turns(time, width, start, device, dtype):
-    """Unit complex numbers [T, 1, D / 2], exact to rounding anywhere."""
-    # What is kept must serve training too, whoever asks first.
-    with torch.inference_mode(False):
-        made = {"dtype": torch.float64, "device": device}
-        places = torch.arange(start, start + time, **made)[:, None, None]
-        angles = places * 10000 ** (-torch.arange(0, width, 2, **made) / width)
-        turns = torch.polar(torch.ones_like(angles), angles)
-        return turns.to(dtype.to_complex())
+    def _allowed(self, plan, known, cached, window, before, rows):
+        """Boolean [rows * blocks, 1, size, span]."""
+        size, span, unit = self.size, self.span, window.block or 1
+        device = plan.device
+        columns = torch.arange(cached, device=device)
+        earlier = cached - plan.counts(known)[:, None]
+        lengths = plan.counts(plan.lengths)[:, None]
+        seen = torch.cat(
+            [
+                columns >= earlier,
+                torch.arange(plan.time, device=device) < lengths,
+            ],
+            1,
+        )
+        seen = F.pad(seen, self.pad).unfold(1, span, size).unsqueeze(2)
+        places = torch.arange(span, device=device) - before
+        steps = places // unit
+        steps = steps - steps[before : before + size, None]
+        allowed = seen & (steps >= -window.left) & (steps <= window.right)
+        # A padded query sees everything, so that its softmax is not empty.
+        queries = torch.arange(self.blocks * size, device=device)
+        nothing = (queries >= lengths).view(rows, self.blocks, size, 1)
+        return (allowed | nothing).flatten(0, 1).unsqueeze(1)
+
+    def slices(self, x):
+        """Keys or values as the queries of each block see them."""
+        x = _pad(x, *self.pad)
+        if self.blocks == 1:
+            return x.transpose(1, 2)
+        x = x.unfold(1, self.span, self.size)
+        return x.permute(0, 1, 2, 4, 3).flatten(0, 1)
 
 
 def _pad(x, before, after):
@@ -314,10 +317,3 @@ def _pad(x, before, after):
     if before == after == 0:
         return x
     return F.pad(x, (0, 0, 0, 0, before, after))
-
-
-def _last(x, ends, width, counts):
-    """The last frames of each row, aligned to the right [B, width, ...]."""
-    kept = slide(x, ends - width, width)
-    mask = padding_mask(counts.clamp(max=width), width)
-    return zero_padding(kept, mask if mask is None else mask.flip(1))

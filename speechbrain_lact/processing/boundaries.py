@@ -23,15 +23,12 @@ import torch
 import torch.nn.functional as F
 
 from speechbrain_lact.nnet.checks import check_number, row_counts
-from speechbrain_lact.nnet.state import (
-    State,
-    Waiting,
-    counter,
+from speechbrain_lact.nnet.frames import (
     gather_frames,
     length_mask,
-    nested,
     zero_padding,
 )
+from speechbrain_lact.nnet.state import State, Waiting, counter, nested
 
 KINDS = ("fixed", "silence", "labels")
 

@@ -20,13 +20,9 @@ from scipy.signal import butter, sosfilt, sosfilt_zi
 
 from speechbrain.utils.logger import get_logger
 from speechbrain_lact.lobes.features import sample_counts
-from speechbrain_lact.nnet.state import (
-    State,
-    buffer,
-    length_mask,
-    same_number,
-    zero_padding,
-)
+from speechbrain_lact.nnet.counts import same_number
+from speechbrain_lact.nnet.frames import length_mask, zero_padding
+from speechbrain_lact.nnet.state import State, buffer
 
 logger = get_logger(__name__)
 

@@ -15,7 +15,7 @@ from speechbrain.utils.checkpoints import (
     mark_as_saver,
     register_checkpoint_hooks,
 )
-from speechbrain_lact.nnet.state import configuration
+from speechbrain_lact.nnet.state_file import configuration
 
 
 class SessionBatchSampler(Sampler):

@@ -22,14 +22,8 @@ from speechbrain.inference.classifiers import EncoderClassifier
 from speechbrain.utils.logger import get_logger
 from speechbrain_lact.inference.ASR import SessionState, fingerprint
 from speechbrain_lact.inference.folder import Untrusted, load_interface
-from speechbrain_lact.nnet.state import (
-    STATE_VERSION,
-    State,
-    buffer,
-    check_kind,
-    differences,
-    nested,
-)
+from speechbrain_lact.nnet.state import State, buffer, check_kind, nested
+from speechbrain_lact.nnet.state_file import STATE_VERSION, differences
 
 try:
     import fcntl

@@ -32,8 +32,9 @@ from speechbrain_lact.lobes.models.transformer.LaCT import ENCODERS
 from speechbrain_lact.lobes.models.transformer.TransformerASR import (
     TransformerASR,
 )
-from speechbrain_lact.nnet.fast_weight import chunk_ends, fast_weight_scan
+from speechbrain_lact.nnet.fast_weight import fast_weight_scan
 from speechbrain_lact.nnet.lact import LaCT, frozen_memory
+from speechbrain_lact.nnet.plan import chunk_ends
 from speechbrain_lact.nnet.state import State, nested
 from speechbrain_lact.processing.boundaries import (
     ChunkEnds,

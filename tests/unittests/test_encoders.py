@@ -27,6 +27,7 @@ from speechbrain_lact.lobes.models.transformer.TransformerASR import (
     EncoderWrapper,
     TransformerASR,
 )
+from speechbrain_lact.nnet.plan import ChunkPlan
 
 WIDE = {"fast": False, "window": (500, 500), "order": "update_apply"}
 PAST = {"fast": False, "window": (600, 0), "order": "apply_update"}
@@ -128,7 +129,8 @@ def test_branchformer_layer_equals_its_host(linear, kernel, device):
     host.load_state_dict(weights, strict=False)
     layer.load_state_dict(weights, strict=False)
     x = frames(device, rows=2)
-    close(layer._convolve(x, None), host.convolution_branch(x))
+    plan = ChunkPlan.of(x)
+    close(layer._convolve(x, plan), host.convolution_branch(x))
 
     def mixer(q, *args, **kwargs):
         return q.flip(1) * 2, None

@@ -7,12 +7,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from speechbrain_lact.nnet.fast_optim import adam, clip_norm, polar
-from speechbrain_lact.nnet.fast_weight import (
+from speechbrain_lact.nnet.fast_network import (
     fast_weight_apply,
     fast_weight_gradient,
-    fast_weight_scan,
 )
+from speechbrain_lact.nnet.fast_optim import adam, clip_norm, polar
+from speechbrain_lact.nnet.fast_weight import fast_weight_scan
 from speechbrain_lact.nnet.lact import LaCT
 
 NAMES = ("w0", "w1", "w2", "q", "k", "v", "lr0", "lr1", "lr2")

@@ -42,8 +42,9 @@ from speechbrain_lact.lobes.models.transformer.TransformerASR import (
     TransformerASR,
 )
 from speechbrain_lact.nnet.fast_weight import FastWeightState, fast_weight_scan
+from speechbrain_lact.nnet.frames import length_mask
 from speechbrain_lact.nnet.lact import LaCT, LaCTState
-from speechbrain_lact.nnet.state import State, Waiting, length_mask, nested
+from speechbrain_lact.nnet.state import State, Waiting, nested
 from speechbrain_lact.nnet.window_attention import Window
 
 FIFTY = settings(max_examples=50, deadline=None, derandomize=True)

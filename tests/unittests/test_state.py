@@ -14,12 +14,7 @@ from safetensors.torch import save_file
 from speechbrain_lact.lobes.models.transformer.LaCT import (
     LaCTTransformerEncoder,
 )
-from speechbrain_lact.nnet.lact import LaCT, LaCTState
-from speechbrain_lact.nnet.state import (
-    Waiting,
-    configuration,
-    differences,
-    digest,
+from speechbrain_lact.nnet.frames import (
     gather_frames,
     length_mask,
     mask_lengths,
@@ -27,6 +22,9 @@ from speechbrain_lact.nnet.state import (
     splice,
     zero_padding,
 )
+from speechbrain_lact.nnet.lact import LaCT, LaCTState
+from speechbrain_lact.nnet.state import Waiting
+from speechbrain_lact.nnet.state_file import configuration, differences, digest
 
 
 @pytest.fixture

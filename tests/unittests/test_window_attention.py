@@ -6,10 +6,10 @@ from torch import nn
 
 from speechbrain.nnet.attention import RoPEMHA, _rope_rotate
 from speechbrain_lact.nnet.lact import LaCT
+from speechbrain_lact.nnet.rotary import rotate
 from speechbrain_lact.nnet.window_attention import (
     Window,
     WindowState,
-    rotate,
     window_attention,
 )
 

@@ -20,6 +20,13 @@ from torch import nn
 from speechbrain.nnet.attention import PositionalwiseFeedForward
 from speechbrain_lact.lobes.models.audio_tokenizers import PADDING
 from speechbrain_lact.nnet.checks import check_number, check_tensor
+from speechbrain_lact.nnet.counts import same_number
+from speechbrain_lact.nnet.frames import (
+    padding_mask,
+    row_lengths,
+    splice,
+    zero_padding,
+)
 from speechbrain_lact.nnet.lact import LaCT, LaCTState, remembering_layers
 from speechbrain_lact.nnet.state import (
     State,
@@ -27,11 +34,6 @@ from speechbrain_lact.nnet.state import (
     check_kind,
     counter,
     nested,
-    padding_mask,
-    row_lengths,
-    same_number,
-    splice,
-    zero_padding,
 )
 
 

@@ -20,15 +20,9 @@ from torch.nn.utils.rnn import pad_sequence
 
 from speechbrain_lact.lobes.features import sample_counts
 from speechbrain_lact.nnet.checks import check_waves, describe
-from speechbrain_lact.nnet.state import (
-    State,
-    buffer,
-    check_kind,
-    length_mask,
-    padding_mask,
-    same_number,
-    zero_padding,
-)
+from speechbrain_lact.nnet.counts import same_number
+from speechbrain_lact.nnet.frames import length_mask, padding_mask, zero_padding
+from speechbrain_lact.nnet.state import State, buffer, check_kind
 from speechbrain_lact.processing.long_outputs import cross_fade
 
 PADDING = -1  # stands after a row's last token

@@ -21,17 +21,13 @@ from speechbrain.utils.filter_analysis import (
     stack_filter_properties,
 )
 from speechbrain_lact.nnet.checks import check_number, check_tensor, row_counts
-from speechbrain_lact.nnet.state import (
-    State,
-    Waiting,
-    buffer,
-    counter,
+from speechbrain_lact.nnet.frames import (
     length_mask,
-    nested,
     padding_mask,
     slide,
     zero_padding,
 )
+from speechbrain_lact.nnet.state import State, Waiting, buffer, counter, nested
 
 
 @dataclass

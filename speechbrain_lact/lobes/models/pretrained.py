@@ -25,12 +25,9 @@ from speechbrain_lact.nnet.checks import (
     check_waves,
     row_counts,
 )
-from speechbrain_lact.nnet.state import (
-    length_mask,
-    padding_mask,
-    row_lengths,
-    zero_padding,
-)
+from speechbrain_lact.nnet.counts import host_values
+from speechbrain_lact.nnet.frames import length_mask, padding_mask, zero_padding
+from speechbrain_lact.nnet.plan import ChunkPlan
 
 # SpeechBrain's wrapper of each `model_type` of a Hugging Face configuration.
 WRAPPERS = {
@@ -453,21 +450,14 @@ class GatedLaCT(nn.Module):
         check_tensor(src, ("B", "T", self.d_model), "src")
         if state is not None and not self.has_lact:
             raise ValueError("state: without layers there is no memory")
-        mask = None
-        if wav_len is not None:
-            counts = row_counts(wav_len, src, "wav_len")
-            mask = padding_mask(counts, src.shape[1])
-        x = zero_padding(src, mask)
+        counts = row_counts(wav_len, src, "wav_len")
+        plan = ChunkPlan(host_values(counts), src.shape[1], src.device)
+        x = zero_padding(src, plan.mask)
         if not self.has_lact:
             return x, []
-        out, *rest = self.encoder(
-            x,
-            src_key_padding_mask=None if mask is None else ~mask,
-            state=state,
-            final=final,
-        )
+        out, *rest = self.encoder(x, plan=plan, state=state, final=final)
         if state is not None:
-            lengths = row_lengths(x, mask)
+            lengths = plan.counts(plan.lengths)
             # What the encoder answered: what had waited comes first.
             x, lengths, _ = state.waiting.push(
                 x, lengths, self.encoder.group, final

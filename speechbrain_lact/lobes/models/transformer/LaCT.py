@@ -28,18 +28,16 @@ from speechbrain.lobes.models.transformer.Transformer import (
 )
 from speechbrain.utils.dynamic_chunk_training import DynChunkTrainConfig
 from speechbrain_lact.nnet.checks import check_number, check_tensor
+from speechbrain_lact.nnet.counts import host_values, known_values, remember
+from speechbrain_lact.nnet.frames import length_mask, slide, zero_padding
 from speechbrain_lact.nnet.lact import LaCT, LaCTState, remembering_layers
+from speechbrain_lact.nnet.plan import ChunkPlan, repeat
 from speechbrain_lact.nnet.state import (
     State,
     Waiting,
     check_kind,
     counter,
-    length_mask,
     nested,
-    padding_mask,
-    row_lengths,
-    slide,
-    zero_padding,
 )
 from speechbrain_lact.nnet.window_attention import Window
 
@@ -79,6 +77,10 @@ class LaCTEncoderState(State):
         -------
         LaCTEncoderState
         """
+        values = rows
+        if isinstance(rows, torch.Tensor):
+            values = known_values(rows)
+            values = host_values(rows) if rows.is_cpu else values
         rows = torch.as_tensor(rows, device=self.frames.device)
         check_tensor(rows, (self.batch,), "rows that learn", "booleans")
 
@@ -88,6 +90,10 @@ class LaCTEncoderState(State):
             if fast is None:
                 return layer
             flags = rows[:, None].expand_as(fast.learning)
+            if values is not None:
+                heads = flags.shape[1]
+                # A tensor of its own, of which more is known.
+                flags = remember(flags.clone(), repeat(values, heads))
             fast = replace(fast, learning=flags)
             return replace(layer, mixer=replace(layer.mixer, fast=fast))
 
@@ -150,28 +156,30 @@ class _LaCTLayer:
             "convolution": conv and [conv.causal, conv.padding, conv.dilation],
         }
 
-    def _mix(self, mixer, x, mask, state, final, window, ends):
-        padding = None if mask is None else ~mask
+    def _plan(self, x, padding, ends, window, plan):
+        """The frames, with zeros at padding, and the plan of the call: that of
+        the encoder, or for a layer alone one of its own."""
+        if plan is not None:
+            return x, plan
+        mask = None if padding is None else ~padding
+        x, ends = zero_padding(x, mask), self.mixer.check_ends(ends, x)
+        if ends is not None:
+            ends = self.mixer.at_blocks(ends.cpu(), window)
+        return x, ChunkPlan.of(x, mask, ends)
+
+    def _mix(self, x, plan, state, final, window):
+        """Output of the mixer, and its state if there is one."""
         if state is None:
-            out, _ = mixer(
-                x, x, x, key_padding_mask=padding, window=window, ends=ends
-            )
-            return out, None
-        out, _, new = mixer(
-            x,
-            x,
-            x,
-            key_padding_mask=padding,
-            state=state.mixer,
-            final=final,
-            window=window,
-            ends=ends,
-        )
-        if out.shape[1] != x.shape[1]:
+            return self.mixer(x, x, x, window=window, plan=plan)[0], None
+        group = self.mixer.group_of(window)
+        if not final and any(length % group for length in plan.lengths):
             raise ValueError(
-                f"a layer takes multiples of {mixer.group} frames; the "
-                f"encoder waits for them, call it instead"
+                f"a layer takes multiples of {group} frames; the encoder "
+                f"waits for them, call it instead"
             )
+        out, _, new = self.mixer(
+            x, x, x, state=state.mixer, final=final, window=window, plan=plan
+        )
         return out, new
 
     def initial_state(self, batch):
@@ -234,14 +242,12 @@ class LaCTTransformerLayer(_LaCTLayer, TransformerEncoderLayer):
         final=True,
         window=None,
         ends=None,
+        plan=None,
     ):
         """As SpeechBrain's layer, with a state; see `LaCT.forward`."""
-        mask = None if src_key_padding_mask is None else ~src_key_padding_mask
-        src = zero_padding(src, mask)
+        src, plan = self._plan(src, src_key_padding_mask, ends, window, plan)
         x = self.norm1(src) if self.normalize_before else src
-        out, mixer = self._mix(
-            self.self_att, x, mask, state, final, window, ends
-        )
+        out, mixer = self._mix(x, plan, state, final, window)
         src = src + self.dropout1(out)
         if not self.normalize_before:
             src = self.norm1(src)
@@ -312,19 +318,16 @@ class LaCTConformerLayer(_LaCTLayer, ConformerEncoderLayer):
         final=True,
         window=None,
         ends=None,
+        plan=None,
     ):
         """As SpeechBrain's layer, with a state; see `LaCT.forward`."""
-        mask = None if src_key_padding_mask is None else ~src_key_padding_mask
-        x = zero_padding(x, mask)
+        x, plan = self._plan(x, src_key_padding_mask, ends, window, plan)
         x = x + 0.5 * self.ffn_module1(x)
         skip = x
-        x = self.norm1(x)
-        x, mixer = self._mix(
-            self.mha_layer, x, mask, state, final, window, ends
-        )
+        x, mixer = self._mix(self.norm1(x), plan, state, final, window)
         x = x + skip
         out, tail = self._convolve(
-            x, mask, dynchunktrain_config, state and state.conv, final
+            x, plan, dynchunktrain_config, state and state.conv, final
         )
         x = x + out
         x = self.norm2(x + 0.5 * self.ffn_module2(x))
@@ -332,15 +335,15 @@ class LaCTConformerLayer(_LaCTLayer, ConformerEncoderLayer):
             return x, None
         return x, None, LaCTLayerState(mixer, tail)
 
-    def _convolve(self, x, mask, dynamic, tail, final):
+    def _convolve(self, x, plan, dynamic, tail, final):
         """SpeechBrain's convolution module without its reading of padding.
 
         Arguments
         ---------
         x : torch.Tensor
             [B, T, E]
-        mask : torch.Tensor
-            [B, T], True = real frame, or None.
+        plan : ChunkPlan
+            The rows.
         dynamic : DynChunkTrainConfig
             Dynamic chunks: no look-ahead over the end of a chunk.
         tail : torch.Tensor
@@ -355,7 +358,7 @@ class LaCTConformerLayer(_LaCTLayer, ConformerEncoderLayer):
         tail : torch.Tensor
             Frames before the next one, zeros if `final`.
         """
-        module, size = self.convolution_module, None
+        module, size, mask = self.convolution_module, None, plan.mask
         if dynamic is not None:
             if module.causal:
                 raise ValueError("dynamic chunks need causal=False")
@@ -380,8 +383,7 @@ class LaCTConformerLayer(_LaCTLayer, ConformerEncoderLayer):
         if final:
             tail = torch.zeros_like(tail)
         else:
-            count = row_lengths(x, mask)
-            tail = slide(frames.transpose(1, 2), count, past)
+            tail = slide(frames.transpose(1, 2), plan.lengths, past)
         if size is None:
             frames = F.pad(frames, (0, future))
         else:
@@ -451,6 +453,7 @@ class LaCTBranchformerLayer(_LaCTLayer, BranchformerEncoderLayer):
         final=True,
         window=None,
         ends=None,
+        plan=None,
     ):
         """As SpeechBrain's layer, with a state; see `LaCT.forward`."""
         if not final:
@@ -458,19 +461,16 @@ class LaCTBranchformerLayer(_LaCTLayer, BranchformerEncoderLayer):
                 "the Branchformer looks ahead and takes whole sequences: "
                 "use final=True"
             )
-        mask = None if src_key_padding_mask is None else ~src_key_padding_mask
-        x = zero_padding(x, mask)
-        near, mixer = self._mix(
-            self.mha_layer, self.norm_mhsa(x), mask, state, final, window, ends
-        )
-        local = self._convolve(self.norm_conv(x), mask)
+        x, plan = self._plan(x, src_key_padding_mask, ends, window, plan)
+        near, mixer = self._mix(self.norm_mhsa(x), plan, state, final, window)
+        local = self._convolve(self.norm_conv(x), plan)
         both = torch.cat([self.dropout(near), self.dropout(local)], -1)
         x = x + self.dropout(self.merge_proj(both))
         if state is None:
             return x, None
         return x, None, LaCTLayerState(mixer, None)
 
-    def _convolve(self, x, mask):
+    def _convolve(self, x, plan):
         """SpeechBrain's convolution branch, each row mirrored at its end."""
         if x.shape[1] == 0:
             return x
@@ -481,7 +481,7 @@ class LaCTBranchformerLayer(_LaCTLayer, BranchformerEncoderLayer):
         out = unit.norm(out)
         conv = unit.conv.conv
         side = conv.kernel_size[0] // 2
-        lengths = row_lengths(x, mask)
+        lengths = plan.counts(plan.lengths)
         places = torch.arange(-side, x.shape[1] + side, device=x.device).abs()
         last = lengths[:, None] - 1
         places = last - (last - places).abs()
@@ -494,7 +494,7 @@ class LaCTBranchformerLayer(_LaCTLayer, BranchformerEncoderLayer):
         if unit.use_linear_after_conv:
             out = unit.linear(out)
         out = unit.dropout(unit.activation(out) * gate)
-        return zero_padding(branch.post_channel_proj(out), mask)
+        return zero_padding(branch.post_channel_proj(out), plan.mask)
 
 
 class _LaCTEncoder:
@@ -583,6 +583,7 @@ class _LaCTEncoder:
         state=None,
         final=True,
         ends=None,
+        plan=None,
     ):
         """As SpeechBrain's encoder, with a state.
 
@@ -605,6 +606,9 @@ class _LaCTEncoder:
         ends : torch.Tensor, optional
             Boolean [B, T], True where a chunk of the memory may end after the
             frame; with `least_chunk`, and only then.
+        plan : ChunkPlan, optional
+            In place of `src_key_padding_mask`, if the host knows the lengths;
+            padding is then finite.
 
         Returns
         -------
@@ -636,23 +640,28 @@ class _LaCTEncoder:
                     f"{len(self.layers)}"
                 )
             state.check_rows(len(src))
-        x = zero_padding(src, mask)
+        x = src
+        if plan is None:
+            x = zero_padding(src, mask)
+            plan = ChunkPlan.of(x, mask)
         options, group = self._dynamic(
             dynchunktrain_config, x.shape[1], state is None or final
         )
+        window = options.get("window")
+        ends = mixer.check_ends(ends, x)
         if state is not None:
-            ends = mixer.check_ends(ends, x)
             x, lengths, waiting, ends = mixer.push(
                 state.waiting,
                 x,
-                row_lengths(x, mask),
+                plan.counts(plan.lengths),
                 ends,
                 math.lcm(group, self.group),
                 final,
-                options.get("window"),
+                window,
             )
-            mask = padding_mask(lengths, x.shape[1])
-        padding = None if mask is None else ~mask
+            plan = ChunkPlan(host_values(lengths), x.shape[1], x.device)
+        if ends is not None:
+            plan.ends = mixer.at_blocks(ends.cpu(), window)
         dropping = self.training and self.layerdrop_prob > 0.0
         keep = torch.rand(len(self.layers)) if dropping else None
         states, attention, hidden = [], [], [x]
@@ -660,22 +669,20 @@ class _LaCTEncoder:
             inner = None if state is None else state.layers[i]
             if keep is None or keep[i] > self.layerdrop_prob:
                 x, attn, *inner = layer(
-                    x,
-                    src_key_padding_mask=padding,
-                    state=inner,
-                    final=final,
-                    ends=ends,
-                    **options,
+                    x, state=inner, final=final, plan=plan, **options
                 )
                 inner = inner[0] if inner else None
                 attention.append(attn)
                 hidden.append(x)
             states.append(inner)
+        plan.report()
         out = [self.norm(x), attention]
         if self.output_hidden_states:
             out.append(hidden)
         if state is not None:
-            frames = state.frames + lengths
+            frames = plan.counts(
+                a + b for a, b in zip(host_values(state.frames), plan.lengths)
+            )
             out.append(LaCTEncoderState(states, waiting, lengths, frames))
         return tuple(out)
 

@@ -16,15 +16,9 @@ from speechbrain.lobes.models.transformer.Transformer import (
     TransformerDecoderLayer,
 )
 from speechbrain_lact.nnet.checks import check_number, check_tensor
+from speechbrain_lact.nnet.frames import row_lengths, zero_padding
 from speechbrain_lact.nnet.lact import LaCT, LaCTState
-from speechbrain_lact.nnet.state import (
-    State,
-    check_kind,
-    counter,
-    nested,
-    row_lengths,
-    zero_padding,
-)
+from speechbrain_lact.nnet.state import State, check_kind, counter, nested
 
 
 @dataclass

@@ -18,8 +18,10 @@ from speechbrain_lact.lobes.models.transformer.LaCTDecoder import (
     LaCTTransformerDecoder,
 )
 from speechbrain_lact.nnet.checks import check_tensor, row_counts
+from speechbrain_lact.nnet.counts import host_values
+from speechbrain_lact.nnet.frames import length_mask, padding_mask, zero_padding
 from speechbrain_lact.nnet.lact import LaCT, like_host
-from speechbrain_lact.nnet.state import length_mask, padding_mask, zero_padding
+from speechbrain_lact.nnet.plan import ChunkPlan
 
 EncoderWrapper = parent.EncoderWrapper
 
@@ -586,15 +588,17 @@ class TransformerASR(parent.TransformerASR):
         if isinstance(src, torch.Tensor) and src.ndim == 4:
             src = src.flatten(2)
         check_tensor(src, ("B", "T", self.input_size), "src")
-        mask = None
+        plan = None
         if wav_len is not None:
-            mask = self._mask(wav_len, src)
-        src = self.custom_src_module(zero_padding(src, mask))
+            counts = host_values(row_counts(wav_len, src, "wav_len"))
+            plan = ChunkPlan(counts, src.shape[1], src.device)
+            src = zero_padding(src, plan.mask)
+        src = self.custom_src_module(src)
         if self.adds_positions:
             src = src + self._positions(src, final)
         return self.encoder(
             src,
-            src_key_padding_mask=None if mask is None else ~mask,
+            plan=plan,
             dynchunktrain_config=dynchunktrain_config,
             state=state,
             final=final,
