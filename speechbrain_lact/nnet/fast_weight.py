@@ -30,7 +30,8 @@ from speechbrain_lact.nnet.counts import (
 )
 from speechbrain_lact.nnet.fast_network import (
     INNER_LOSSES,
-    fast_weight_apply,
+    apply_parts,
+    parts,
     row_norms,
 )
 from speechbrain_lact.nnet.fast_optim import (
@@ -189,7 +190,6 @@ def fast_weight_scan(
     max_step_norm=None,
     nhead=1,
     checkpoint=False,
-    plan=None,
 ):
     """Learns a sequence chunk by chunk and reads the memory for each frame.
 
@@ -251,8 +251,6 @@ def fast_weight_scan(
         update of one of them is left out for all.
     checkpoint : bool
         Whether to recompute each chunk in the backward pass.
-    plan : ChunkPlan, optional
-        Lengths of the rows and `ends`, if the host knows them already.
 
     Returns
     -------
@@ -287,33 +285,21 @@ def fast_weight_scan(
     _check_inputs(
         (w0, w1, w2), (q, k, v), (lr0, lr1, lr2, momentum), mask, ends, state
     )
-    core = torch.promote_types(w0.dtype, torch.float32)
-    device = q.device.type
-    dtype = (
-        torch.get_autocast_dtype(device)
-        if torch.is_autocast_enabled(device) and core == torch.float32
-        else core
-    )
-    rows, length, width = q.shape
+    core = core_type(w0.dtype)
+    rows, length, _ = q.shape
     if momentum is None:
         momentum = torch.zeros_like(lr0)
     gates = torch.cat([lr0, lr1, lr2, momentum], -1)
     frames = [x.to(core) for x in (q, k, v, gates)]
-    places, given = None, plan
+    places = None
     if mask is not None:
         frames = [zero_padding(x, mask) for x in frames]
-    if plan is None:
-        if mask is not None and bool((mask[:, 1:] & ~mask[:, :-1]).any()):
+        if bool((mask[:, 1:] & ~mask[:, :-1]).any()):
             places = torch.argsort(~mask, dim=1, stable=True)
             frames = [_take(x, places) for x in frames]
             mask = mask.gather(1, places)
             ends = None if ends is None else ends.gather(1, places)
-        plan = ChunkPlan.of(q, mask, ends)
-    start = torch.stack([w0, w2, w1.mT], 1).to(core)
-    if state is None:
-        state = FastWeightState.start(
-            rows, *w0.shape[1:], optimizer=optimizer, order=order, like=start
-        )
+    plan = ChunkPlan.of(q, mask, ends)
     rule = UpdateRule(
         optimizer=optimizer,
         weight_norm=weight_norm,
@@ -323,34 +309,110 @@ def fast_weight_scan(
         nhead=nhead,
         checkpoint=checkpoint,
         chunk_size=chunk_size,
-        dtype=dtype,
     )
-    spans = plan.keep(
-        (
-            "spans",
-            host_values(state.pending),
-            chunk_size,
-            least_chunk,
-            order,
-            final,
-        ),
-        lambda: _Spans(
-            plan, host_values(state.pending), least_chunk, chunk_size, final
-        ),
+    out, state = scan_chunks(
+        torch.stack([w0, w2, w1.mT], 1).to(core),
+        *frames,
+        rule=rule,
+        order=order,
+        plan=plan,
+        least_chunk=least_chunk,
+        state=state,
+        final=final,
+        step_scale=step_scale,
     )
-    with torch.autocast(device, enabled=False):
-        out, state = _scan(
-            rule, step_scale, _begin(state, start), frames, spans, order, final
-        )
-    if given is None:
-        plan.report()
+    plan.report()
+    out = zero_padding(
+        out, plan.padding(host_values(state.lengths), out.shape[1])
+    )
     if places is not None:
         if out.shape[1] != length:
             raise ValueError(
                 "frames answered late need padding after the last real frame"
             )
         out = _take(out, torch.argsort(places, 1))
-    return out.to(torch.promote_types(q.dtype, dtype)), state
+    return out.to(torch.promote_types(q.dtype, product_type(q, core))), state
+
+
+def core_type(dtype):
+    """The type of fast weights: fp32, or float64 if that is given."""
+    return torch.float64 if dtype == torch.float64 else torch.float32
+
+
+def product_type(x, core):
+    """The type of matrix products: that of autocast, if it is on."""
+    device = x.device.type
+    if core == torch.float32 and torch.is_autocast_enabled(device):
+        return torch.get_autocast_dtype(device)
+    return core
+
+
+def scan_chunks(
+    start,
+    queries,
+    keys,
+    values,
+    gates,
+    *,
+    rule,
+    order,
+    plan,
+    least_chunk=1,
+    state=None,
+    final=False,
+    step_scale=None,
+):
+    """`fast_weight_scan` of a call whose rows the host knows.
+
+    Arguments
+    ---------
+    start : torch.Tensor
+        Initial W0, W2, W1' [N, 3, h, d], or of each head [heads, 3, h, d].
+    queries, keys, values : torch.Tensor
+        Frames in the type of the weights [N, L, d]; what pads is finite.
+    gates : torch.Tensor
+        Learning rates of W0, W1, W2 and the decay of the momentum [N, L, 4],
+        zeros at padding.
+    rule : UpdateRule
+        How chunks are learned.
+    order : str
+        As `fast_weight_scan`.
+    plan : ChunkPlan
+        The rows.
+    least_chunk, state, final, step_scale
+        As `fast_weight_scan`.
+
+    Returns
+    -------
+    out : torch.Tensor
+        As `fast_weight_scan`, but finite at padding.
+    state : FastWeightState
+    """
+    device = queries.device.type
+    rule = dataclasses.replace(rule, dtype=product_type(queries, queries.dtype))
+    if state is None:
+        state = FastWeightState.start(
+            len(queries),
+            *start.shape[2:],
+            optimizer=rule.optimizer,
+            order=order,
+            like=start,
+        )
+    pending = host_values(state.pending)
+    spans = plan.keep(
+        ("spans", pending, rule.chunk_size, least_chunk, final),
+        lambda: _Spans(plan, pending, least_chunk, rule.chunk_size, final),
+    )
+    with torch.autocast(device, enabled=False):
+        return _scan(
+            rule,
+            step_scale,
+            _begin(state, start),
+            (queries, keys, values, gates),
+            spans,
+            order,
+            final,
+        )
 
 
 class _Spans:
@@ -399,27 +461,35 @@ class _Memory:
         self.rule, self.plan, self.state = rule, plan, state
         self.scale = None
         if step_scale is not None:
-            self.scale = step_scale.view(-1, 1, 1, 1)
+            self.scale = step_scale.view(-1, 1, 1)
         hidden, rows = state.weights.shape[2], state.targets
         self.targets = rows[:, : 2 * hidden, None], rows[:, None, 2 * hidden :]
-        self.tensors = state.weights, state.moment, state.square
-        # Updates before this call, and chunks that were learned in it.
-        self.steps, self.skipped = state.steps, state.skipped
-        self.asked = [False] * len(state.steps)
+        # The matrices of a row one above the other.
+        self.tensors = tuple(
+            x if x is None else x.flatten(1, 2)
+            for x in (state.weights, state.moment, state.square)
+        )
+        self.steps = state.steps
+        # Whether to count at once: some rules ask how often was learned.
+        self.counts = rule.optimizer == "adam" or rule.weight_norm == "pre"
+        self.tried, self.learned, self.parts = [], [], None
 
     def read(self, queries):
         """What the fast network answers."""
         rule = self.rule
-        weights = used_weights(rule, self.tensors[0], self.targets, self.steps)
+        if self.parts is None:
+            self.parts = parts(
+                used_weights(rule, self.tensors[0], self.targets, self.steps)
+            )
         if rule.checkpoint:
             return recompute(
-                fast_weight_apply,
-                weights,
+                apply_parts,
+                self.parts,
                 queries,
                 rule.dtype,
                 use_reentrant=False,
             )
-        return fast_weight_apply(weights, queries, rule.dtype)
+        return apply_parts(self.parts, queries, rule.dtype)
 
     def learn(self, keys, values, gates, counts):
         """Learns one chunk.
@@ -433,14 +503,14 @@ class _Memory:
             are.
         """
         allowed = known_values(self.state.learning)
-        active = [count > 0 for count in counts]
+        active = tuple(count > 0 for count in counts)
         if allowed is not None:
-            active = [a and b for a, b in zip(active, allowed)]
+            active = tuple(a and b for a, b in zip(active, allowed))
         if not any(active):
             return
         lengths = None
         if any(count != self.rule.chunk_size for count in counts):
-            lengths = self.plan.counts(counts).view(-1, 1, 1, 1)
+            lengths = self.plan.counts(counts).view(-1, 1, 1)
         before = self.tensors
         *after, good = update(
             self.rule,
@@ -453,59 +523,71 @@ class _Memory:
             self.steps,
             self.scale,
         )
-        learned = self._learned(active, allowed)
-        if learned is not None:
-            where = learned.view(-1, 1, 1, 1)
+        rows = self._rows(active)
+        if rows is not None:
+            rows = rows.view(-1, 1, 1)
             after = [
-                new if new is None else torch.where(where, new, old)
+                new if new is None else torch.where(rows, new, old)
                 for new, old in zip(after, before)
             ]
-        self.tensors = tuple(after)
-        steps = good if learned is None else good & learned
-        wrong = ~good if learned is None else learned & ~good
-        self.steps, self.skipped = self.steps + steps, self.skipped + wrong
-        self.asked = [a or b for a, b in zip(self.asked, active)]
+            good = good & rows
+        self.tensors, self.parts = tuple(after), None
+        self.tried.append(active)
+        self.learned.append(good)
+        if self.counts:
+            self.steps = self.steps + good.view(-1)
 
-    def _learned(self, active, allowed):
-        """Rows that learn this chunk [N], or None for all."""
-        learned = None
+    def _rows(self, active):
+        """Rows that learn, on the device [N]; None for all."""
+        rows = None
         if not all(active):
-            active = tuple(active)
-            learned = self.plan.keep(
-                ("rows", active),
-                lambda: count_tensor(active, self.plan.device).bool(),
+            rows = self.plan.keep(
+                ("rows", active), lambda: count_tensor(active, self.plan.device)
             )
-        if allowed is not None:
-            return learned
+        if known_values(self.state.learning) is not None:
+            return rows
         flags = self.state.learning
-        return flags if learned is None else learned & flags
+        return flags if rows is None else rows & flags
 
     def after(self, **fields):
         """The state after the call."""
-        state, (weights, moment, square) = self.state, self.tensors
-        if any(self.asked):
-            self.plan.skip(self.skipped - state.skipped)
-            tried = self._learned(self.asked, known_values(state.learning))
-            fresh = torch.zeros_like(state.fresh)
-            known = known_values(state.fresh)
-            if tried is not None:
-                fresh = state.fresh & ~tried
-            if known_values(state.learning) is None:
-                known = None
-            elif known is not None:
-                known = tuple(a and not b for a, b in zip(known, self.asked))
-            elif tried is None:
-                known = (False,) * len(fresh)
-            fields["fresh"] = remember(fresh, known)
-        return dataclasses.replace(
-            state,
-            weights=weights,
-            moment=moment,
-            square=square,
-            steps=self.steps,
-            skipped=self.skipped,
-            **fields,
-        )
+        state = self.state
+        if self.tried:
+            fields.update(self._counted())
+            names = "weights", "moment", "square"
+            for name, tensor in zip(names, self.tensors):
+                if tensor is not None:
+                    shape = getattr(state, name).shape
+                    fields[name] = tensor.view(shape)
+        return dataclasses.replace(state, **fields)
+
+    def _counted(self):
+        """Numbers of updates, and who has still learned nothing."""
+        state, plan = self.state, self.plan
+        learned = torch.cat(self.learned, 1).sum((1, 2))
+        tried = tuple(sum(rows) for rows in zip(*self.tried))
+        skipped = plan.counts(tried) - learned
+        allowed = known_values(state.learning)
+        if allowed is None:
+            # Those that were not to learn were not left out.
+            skipped = skipped * state.learning
+        plan.skip(skipped)
+        asked = tuple(count > 0 for count in tried)
+        known = known_values(state.fresh)
+        if all(asked) and allowed is not None:
+            fresh = remember(
+                torch.zeros_like(state.fresh), (False,) * len(asked)
+            )
+        else:
+            fresh = state.fresh & ~self._rows(asked)
+            if known is not None and allowed is not None:
+                left = tuple(a and not b for a, b in zip(known, asked))
+                remember(fresh, left)
+        return {
+            "steps": state.steps + learned,
+            "skipped": state.skipped + skipped,
+            "fresh": fresh,
+        }
 
 
 def _begin(state, start):
@@ -553,19 +635,20 @@ def _scan(rule, step_scale, state, frames, spans, order, final):
     out = _cut(out, 0, width)
     if out.shape[1] < width:
         out = F.pad(out, (0, 0, 0, width - out.shape[1]))
-    out = zero_padding(out, plan.padding(answered, width))
     rest = tuple(a - b for a, b in zip(spans.total, spans.ends))
     wide = max(rest, default=0)
 
-    def stay(x):
+    def stay(x, buffer):
         """Frames of the unfinished chunk."""
         if wide == 0:
-            return x[:, :0]
+            return buffer if waited == 0 else buffer[:, :0]
         kept = slide(x, plan.counts(spans.ends), wide)
         return zero_padding(kept, plan.padding(rest, wide))
 
-    keys, values, gates = map(stay, learned)
-    waiting = stay(queries) if order == "update_apply" else None
+    keys, values, gates = map(stay, learned, buffers)
+    waiting = None
+    if order == "update_apply":
+        waiting = stay(queries, state.queries)
     return out, memory.after(
         keys=keys,
         values=values,

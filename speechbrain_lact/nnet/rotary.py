@@ -28,7 +28,7 @@ def rotate(x, start):
     torch.Tensor
         As `x`.
     """
-    exact = torch.promote_types(x.dtype, torch.float32)
+    exact = torch.float64 if x.dtype == torch.float64 else torch.float32
     turns = _turns(x.shape[1], x.shape[3], start, x.device, exact)
     pairs = torch.view_as_complex(x.to(exact).unflatten(-1, (-1, 2)))
     return torch.view_as_real(pairs * turns).flatten(-2).to(x.dtype)
