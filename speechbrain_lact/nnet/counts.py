@@ -41,7 +41,7 @@ def count_tensor(values, device):
         kind = (
             torch.bool if any(value is True for value in values) else torch.long
         )
-        made = torch.tensor(values, dtype=kind)
+        made = torch.tensor(values, dtype=kind, device="cpu")
         made = made.to(device, non_blocking=True)
     return remember(made, values)
 
@@ -79,6 +79,8 @@ def known_values(tensor):
     tuple or None
     """
     version, values = getattr(tensor, "on_host", (None, None))
+    if values is None or torch.compiler.is_compiling():
+        return values
     return values if version == _version(tensor) else None
 
 

@@ -195,16 +195,10 @@ class _Gradient(torch.autograd.Function):
         sx0 = slope * x0
         # Beside k stand the two factors of the forward pass, da and db;
         # beside v the third factor, and dr.
-        by_k = both.new_empty(*both.shape[:2], 4, width)
-        torch.mul(rb * slope, lr0, out=by_k[:, :, 0])
-        torch.mul(rs, lr2, out=by_k[:, :, 1])
-        d_a = torch.mul(rb * curve, x0, out=by_k[:, :, 2])
-        d_a.addcmul_(slope, r * x2 + b * x1)
-        torch.mul(r, sx0, out=by_k[:, :, 3]).addcmul_(s, x1)
-        by_v = both.new_empty(*both.shape[:2], 2, width)
-        torch.mul(sb, lr1, out=by_v[:, :, 0])
-        torch.mul(b, sx0, out=by_v[:, :, 1]).addcmul_(s, x2)
-        by_k, by_v = by_k.flatten(2), by_v.flatten(2)
+        d_a = torch.addcmul(rb * curve * x0, slope, r * x2 + b * x1)
+        d_b = torch.addcmul(r * sx0, s, x1)
+        by_k = torch.cat([rb * slope * lr0, rs * lr2, d_a, d_b], -1)
+        by_v = torch.cat([sb * lr1, torch.addcmul(b * sx0, s, x2)], -1)
         d_into = product(by_k[..., 2 * width :].mT, k, dtype).mT
         d_out = product(by_v[..., width:].mT, v, dtype)
         d_k = product(by_k, torch.cat([flat, into.mT], 1), dtype)

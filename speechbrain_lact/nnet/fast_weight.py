@@ -40,7 +40,7 @@ from speechbrain_lact.nnet.fast_optim import (
     update,
     used_weights,
 )
-from speechbrain_lact.nnet.frames import slide, splice, zero_padding
+from speechbrain_lact.nnet.frames import splice, zero_padding
 from speechbrain_lact.nnet.plan import ChunkPlan, chunk_ends
 from speechbrain_lact.nnet.state import State, buffer, counter
 
@@ -390,29 +390,28 @@ def scan_chunks(
     """
     device = queries.device.type
     rule = dataclasses.replace(rule, dtype=product_type(queries, queries.dtype))
+    rows = len(queries)
+    pending, fresh, learning = (0,) * rows, (True,) * rows, (True,) * rows
     if state is None:
         state = FastWeightState.start(
-            len(queries),
+            rows,
             *start.shape[2:],
             optimizer=rule.optimizer,
             order=order,
             like=start,
         )
-    pending = host_values(state.pending)
+    else:
+        pending = host_values(state.pending)
+        fresh, learning = map(known_values, (state.fresh, state.learning))
     spans = plan.keep(
         ("spans", pending, rule.chunk_size, least_chunk, final),
         lambda: _Spans(plan, pending, least_chunk, rule.chunk_size, final),
     )
     with torch.autocast(device, enabled=False):
-        return _scan(
-            rule,
-            step_scale,
-            _begin(state, start),
-            (queries, keys, values, gates),
-            spans,
-            order,
-            final,
-        )
+        state = _begin(state, fresh, start)
+        memory = _Memory(rule, step_scale, state, plan, fresh, learning)
+        frames = queries, keys, values, gates
+        return _scan(memory, frames, spans, order, final)
 
 
 class _Spans:
@@ -445,9 +444,7 @@ class _Spans:
         stops = F.pad(stops, (1, 0))
         self.ends = self.total if final else stops[:, -1].tolist()
         # The last chunk is the unfinished one.
-        self.stops = torch.cat(
-            [stops[:, 1:], torch.tensor(self.total)[:, None]], 1
-        )
+        self.stops = torch.cat([stops[:, 1:], _host(self.total)[:, None]], 1)
 
     def chunk(self, first):
         """Real frames of the chunk of one length that begins at `first`."""
@@ -457,8 +454,10 @@ class _Spans:
 class _Memory:
     """The fast weights while a call goes on."""
 
-    def __init__(self, rule, step_scale, state, plan):
+    def __init__(self, rule, step_scale, state, plan, fresh, learning):
         self.rule, self.plan, self.state = rule, plan, state
+        # What the host knows of these flags of the state, or None.
+        self.fresh, self.learning = fresh, learning
         self.scale = None
         if step_scale is not None:
             self.scale = step_scale.view(-1, 1, 1)
@@ -502,7 +501,7 @@ class _Memory:
             Number of real frames of each row; rows with none stay as they
             are.
         """
-        allowed = known_values(self.state.learning)
+        allowed = self.learning
         active = tuple(count > 0 for count in counts)
         if allowed is not None:
             active = tuple(a and b for a, b in zip(active, allowed))
@@ -544,7 +543,7 @@ class _Memory:
             rows = self.plan.keep(
                 ("rows", active), lambda: count_tensor(active, self.plan.device)
             )
-        if known_values(self.state.learning) is not None:
+        if self.learning is not None:
             return rows
         flags = self.state.learning
         return flags if rows is None else rows & flags
@@ -567,13 +566,12 @@ class _Memory:
         learned = torch.cat(self.learned, 1).sum((1, 2))
         tried = tuple(sum(rows) for rows in zip(*self.tried))
         skipped = plan.counts(tried) - learned
-        allowed = known_values(state.learning)
+        known, allowed = self.fresh, self.learning
         if allowed is None:
             # Those that were not to learn were not left out.
             skipped = skipped * state.learning
         plan.skip(skipped)
         asked = tuple(count > 0 for count in tried)
-        known = known_values(state.fresh)
         if all(asked) and allowed is not None:
             fresh = remember(
                 torch.zeros_like(state.fresh), (False,) * len(asked)
@@ -590,11 +588,11 @@ class _Memory:
         }
 
 
-def _begin(state, start):
-    """Fresh rows take the initial weights and their row norms."""
+def _begin(state, known, start):
+    """Fresh rows take the initial weights and their row norms; `known` says
+    which rows are, if the host knows."""
     # In training weights that no row takes have a gradient of zeros: their
     # optimizer and processes that train together count on one in every step.
-    known = known_values(state.fresh)
     if not start.requires_grad and known is not None and not any(known):
         return state
     norms = torch.cat([x.flatten(1) for x in row_norms(start)], 1)
@@ -610,10 +608,10 @@ def _begin(state, start):
     return dataclasses.replace(state, weights=weights, targets=targets)
 
 
-def _scan(rule, step_scale, state, frames, spans, order, final):
+def _scan(memory, frames, spans, order, final):
     """The scan over chunks, after types, padding and initial weights."""
     queries, *learned = frames
-    plan, length = spans.plan, queries.shape[1]
+    state, plan, length = memory.state, spans.plan, queries.shape[1]
     before, waited = spans.pending, state.keys.shape[1]
     if order == "bidirectional" and (waited or not final):
         raise ValueError(
@@ -624,7 +622,6 @@ def _scan(rule, step_scale, state, frames, spans, order, final):
     if order == "update_apply":
         queries = splice(state.queries, before, queries)
         before = (0,) * len(before)
-    memory = _Memory(rule, step_scale, state, plan)
     scan = _scan_equal if spans.stops is None else _scan_ragged
     out = scan(memory, spans, queries, learned, before, order)
 
@@ -642,7 +639,7 @@ def _scan(rule, step_scale, state, frames, spans, order, final):
         """Frames of the unfinished chunk."""
         if wide == 0:
             return buffer if waited == 0 else buffer[:, :0]
-        kept = slide(x, plan.counts(spans.ends), wide)
+        kept = plan.slide(x, spans.ends, wide)
         return zero_padding(kept, plan.padding(rest, wide))
 
     keys, values, gates = map(stay, learned, buffers)
@@ -672,8 +669,8 @@ def _scan_equal(memory, spans, queries, learned, before, order):
     offset = before[0] if together and before else 0
     aligned = queries
     if not together:
-        negative = spans.plan.counts(-count for count in before)
-        aligned = slide(queries, negative, learned[0].shape[1])
+        negative = [-count for count in before]
+        aligned = spans.plan.slide(queries, negative, learned[0].shape[1])
     chunks = list(zip(*(x.split(size, 1) for x in learned)))
 
     def learn(first):
@@ -685,7 +682,7 @@ def _scan_equal(memory, spans, queries, learned, before, order):
         for first in range(0, stop, size):
             learn(first)
         out = memory.read(aligned)
-        return out if together else slide(out, before, length)
+        return out if together else spans.plan.slide(out, before, length)
     pieces = []
     last = stop if order == "update_apply" else offset + aligned.shape[1]
     for first in range(0, last, size):
@@ -702,7 +699,7 @@ def _scan_equal(memory, spans, queries, learned, before, order):
         out = pieces[0]
     else:
         out = torch.cat(pieces, 1) if pieces else queries[:, :0]
-    return out if together else slide(out, spans.plan.counts(before), length)
+    return out if together else spans.plan.slide(out, before, length)
 
 
 def _scan_ragged(memory, spans, queries, learned, before, order):
@@ -735,12 +732,12 @@ def _scan_ragged(memory, spans, queries, learned, before, order):
 
 def _columns(spans, before, order, device):
     """Columns of the chunks: of what is learned, and of what is read."""
-    stops, ends = spans.stops, torch.tensor(spans.ends)
+    stops, ends = spans.stops, _host(spans.ends)
     begins = F.pad(stops[:, :-1], (1, 0))
     known = torch.minimum(stops, ends[:, None])
     places, columns = _spread(begins, known)
     answered = known if order == "update_apply" else stops
-    offset = torch.tensor(before)[:, None]
+    offset = _host(before)[:, None]
     reads, answers = _spread(
         *((x - offset).clamp(min=0) for x in (begins, answered))
     )
@@ -767,10 +764,15 @@ def _spread(begins, stops):
     widths = counts.amax(0)
     span = torch.repeat_interleave(widths)
     last = widths.cumsum(0)
-    within = torch.arange(len(span)) - (last - widths)[span]
+    within = torch.arange(len(span), device="cpu") - (last - widths)[span]
     places = torch.where(within < counts[:, span], begins[:, span] + within, -1)
     edges = [0, *last.tolist()]
     return places, [slice(a, b) for a, b in zip(edges, edges[1:])]
+
+
+def _host(values):
+    """Integers on the host, whatever the default device is."""
+    return torch.tensor(values, dtype=torch.long, device="cpu")
 
 
 def _gather(x, places):

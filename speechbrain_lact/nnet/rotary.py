@@ -43,4 +43,5 @@ def _turns(time, width, start, device, dtype):
         places = torch.arange(start, start + time, **made)[:, None, None]
         angles = places * 10000 ** (-torch.arange(0, width, 2, **made) / width)
         turns = torch.polar(torch.ones_like(angles), angles)
-        return turns.to(dtype.to_complex())
+        wide = dtype == torch.float64
+        return turns.to(torch.complex128 if wide else torch.complex64)
