@@ -30,13 +30,13 @@ from speechbrain_lact.lobes.models.convolution import (
     ConvolutionFrontEnd,
     FrontEndState,
 )
-from speechbrain_lact.lobes.models.transformer.LaCT import (
-    ENCODERS,
-    LaCTEncoderState,
-)
-from speechbrain_lact.lobes.models.transformer.LaCTDecoder import (
+from speechbrain_lact.lobes.models.transformer.decoder import (
     LaCTDecoderState,
     LaCTTransformerDecoder,
+)
+from speechbrain_lact.lobes.models.transformer.encoder import (
+    ENCODERS,
+    LaCTEncoderState,
 )
 from speechbrain_lact.lobes.models.transformer.TransformerASR import (
     TransformerASR,
