@@ -13,12 +13,12 @@ Authors
 """
 
 import torch
-from speechbrain_lact.utils.machine import about
 from tabulate import tabulate
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from speechbrain_lact.nnet.lact import LaCT
+from speechbrain_lact.utils.machine import about
 
 try:
     from speechbrain_lact.nnet.plan import ChunkPlan

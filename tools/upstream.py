@@ -39,9 +39,14 @@ MODULES = {
     "nnet/lact.py": "nnet/lact/lact.py",
     "nnet/state.py": "nnet/lact/state.py",
     "nnet/window_attention.py": "nnet/lact/window_attention.py",
-    "lobes/models/transformer/LaCT.py": "lobes/models/transformer/LaCT.py",
-    "lobes/models/transformer/LaCTDecoder.py": (
+    "lobes/models/transformer/decoder.py": (
         "lobes/models/transformer/LaCTDecoder.py"
+    ),
+    "lobes/models/transformer/encoder.py": (
+        "lobes/models/transformer/LaCTEncoder.py"
+    ),
+    "lobes/models/transformer/layers.py": (
+        "lobes/models/transformer/LaCTLayers.py"
     ),
     # SpeechBrain's own file of that name stays as it is.
     TOP: "lobes/models/transformer/TransformerASRLaCT.py",

@@ -58,7 +58,7 @@ from speechbrain_lact.inference.export import (
     push_model,
     write_model,
 )
-from speechbrain_lact.lobes.models.transformer.LaCT import LaCTEncoderState
+from speechbrain_lact.lobes.models.transformer.encoder import LaCTEncoderState
 from speechbrain_lact.nnet.lact import LaCT, frozen_memory
 from speechbrain_lact.processing.boundaries import greedy_labels
 from speechbrain_lact.processing.sessions import (

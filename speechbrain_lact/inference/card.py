@@ -330,7 +330,8 @@ def write_card(folder, settings, sources, csvs, rows, table, run):
     name = Path(settings["push_to_hub"] or _title(run)).name
     net = YAML().load((folder / "hyperparams.yaml").read_text())["Transformer"]
     lact = getattr(settings["Transformer"], "has_lact", False)
-    memory = lact and net.get("lact_fast", True)
+    mixer = net.get("attention_type", "LaCT")
+    memory = lact and mixer == "LaCT" and net.get("lact_fast", True)
     parts = [
         _front_matter(name, settings, sources, rows, memory),
         f"# {name}",
@@ -437,7 +438,7 @@ def _what(net, settings, has_lact, has_memory):
         words.append(f"{net['encoder_module']} encoder")
     if has_memory:
         words.append("attention LaCT (arXiv:2505.23884)")
-    elif has_lact:
+    elif has_lact and net.get("attention_type", "LaCT") == "LaCT":
         words.append("window attention")
     elif net.get("attention_type"):
         words.append(f"attention {net['attention_type']}")

@@ -29,7 +29,7 @@ from speechbrain.utils.logger import get_logger
 from speechbrain.utils.parameter_transfer import Pretrainer
 from speechbrain_lact.inference.folder import Reader, Untrusted, check_weights
 from speechbrain_lact.lobes.models.convolution import FrontEndState
-from speechbrain_lact.lobes.models.transformer.LaCT import LaCTEncoderState
+from speechbrain_lact.lobes.models.transformer.encoder import LaCTEncoderState
 from speechbrain_lact.nnet.checks import check_number, check_tensor, check_waves
 from speechbrain_lact.nnet.state import State, Waiting, nested
 from speechbrain_lact.nnet.state_file import digest

@@ -22,7 +22,7 @@ NORM_EPS = 1e-5
 def cosine_residual(prediction, value):
     """Of the loss `-cos(prediction, value)`."""
     sizes = [
-        torch.linalg.vector_norm(x, dim=-1, keepdim=True) + NORM_EPS
+        torch.linalg.vector_norm(x, dim=-1, keepdim=True).clamp_min(NORM_EPS)
         for x in (prediction, value)
     ]
     prediction, value = prediction / sizes[0], value / sizes[1]

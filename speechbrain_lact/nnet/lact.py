@@ -9,14 +9,14 @@ Authors
 import contextlib
 import math
 import numbers
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from speechbrain_lact.nnet.checks import check_number, check_tensor
-from speechbrain_lact.nnet.counts import host_values
+from speechbrain_lact.nnet.counts import remember
 from speechbrain_lact.nnet.fast_optim import UpdateRule
 from speechbrain_lact.nnet.fast_weight import (
     FastWeightState,
@@ -26,14 +26,9 @@ from speechbrain_lact.nnet.fast_weight import (
 )
 from speechbrain_lact.nnet.frames import zero_padding
 from speechbrain_lact.nnet.lact_step import is_step, step
-from speechbrain_lact.nnet.plan import ChunkPlan, chunk_ends
-from speechbrain_lact.nnet.state import (
-    State,
-    Waiting,
-    check_kind,
-    counter,
-    nested,
-)
+from speechbrain_lact.nnet.mixer import Mixer, MixerState
+from speechbrain_lact.nnet.plan import chunk_ends, repeat
+from speechbrain_lact.nnet.state import Waiting, counter, nested
 from speechbrain_lact.nnet.window_attention import (
     Window,
     WindowState,
@@ -42,7 +37,7 @@ from speechbrain_lact.nnet.window_attention import (
 
 
 @dataclass
-class LaCTState(State):
+class LaCTState(MixerState):
     """What a `LaCT` layer carries from one call to the next."""
 
     fast: FastWeightState = nested(FastWeightState)
@@ -53,6 +48,31 @@ class LaCTState(State):
     """Inputs that cannot be answered yet."""
     lengths: torch.Tensor = counter()
     """Number of output frames of the call that made this state [batch]."""
+
+    def learn(self, rows, values=None):
+        """As `MixerState.learn`: the flag of every head."""
+        if self.fast is None:
+            return self
+        flags = rows[:, None].expand_as(self.fast.learning)
+        if values is not None:
+            # A tensor of its own, of which more is known.
+            flags = remember(flags.clone(), repeat(values, flags.shape[1]))
+        return replace(self, fast=replace(self.fast, learning=flags))
+
+    @property
+    def learning(self):
+        """As `MixerState.learning`."""
+        return self.fast and self.fast.learning.all(1)
+
+    @property
+    def updates(self):
+        """As `MixerState.updates`."""
+        return self.fast and self.fast.steps[:, 0]
+
+    @property
+    def skipped(self):
+        """As `MixerState.skipped`."""
+        return self.fast and self.fast.skipped[:, 0]
 
 
 def remembering_layers(fast, count):
@@ -141,7 +161,7 @@ def _two(name, value):
     raise ValueError(f"{name}: two numbers, not {value!r}")
 
 
-class LaCT(nn.Module):
+class LaCT(Mixer):
     """Large-chunk test-time training layer, a drop-in for SpeechBrain's
     self-attention layers.
 
@@ -224,6 +244,8 @@ class LaCT(nn.Module):
     tensor([3, 3])
     """
 
+    state_class = LaCTState
+
     def __init__(
         self,
         d_model,
@@ -251,7 +273,7 @@ class LaCT(nn.Module):
         scale=None,
         least_chunk=None,
     ):
-        super().__init__()
+        super().__init__(d_model, nhead, dropout, causal)
         check_number(d_model, "d_model", least=1, integer=True)
         for name, heads in (("nhead", nhead), ("fast_heads", fast_heads)):
             check_number(heads, name, least=1, integer=True)
@@ -282,8 +304,7 @@ class LaCT(nn.Module):
         check_number(dropout, "dropout", least=0, most=1)
         if scale is not None:
             check_number(scale, "scale", positive=True)
-        self.d_model, self.nhead, self.dropout = d_model, nhead, dropout
-        self.order, self.causal = order, causal
+        self.order = order
         self.chunk_size, self.fast_heads = chunk_size, fast_heads
         self.least_chunk = least_chunk
         self.window = self._make_window(window, block_window)
@@ -309,6 +330,13 @@ class LaCT(nn.Module):
             self._make_fast(d_model // fast_heads, expansion, momentum)
         self.first_step_scale = step_scale
         self.reset_parameters()
+
+    @classmethod
+    def of_layer(cls, options, number, count):
+        """As `Mixer.of_layer`: `fast` may also be the numbers of the layers
+        that have fast weights, from 0."""
+        fast = remembering_layers(options.get("fast", True), count)
+        return {**options, "fast": number in fast}
 
     def _make_window(self, window, block_window):
         if window is not None and block_window is not None:
@@ -406,27 +434,24 @@ class LaCT(nn.Module):
             "scale": self.scale,
         }
 
-    @property
-    def group(self):
-        """Frames that are answered together when they come in pieces."""
-        return self.group_of(None)
-
     def group_of(self, window):
-        """The same with a window for one call.
-
-        Arguments
-        ---------
-        window : Window, optional
-            Default: the layer's own.
-
-        Returns
-        -------
-        int
-        """
-        group = (window or self.window).block or 1
+        """As `Mixer.group_of`; in `update_apply` order a chunk is answered
+        together."""
+        group = super().group_of(window)
         if self.order == "update_apply" and self.least_chunk is None:
             group = math.lcm(group, self.chunk_size)
         return group
+
+    def check_streaming(self, size):
+        """As `Mixer.check_streaming`."""
+        super().check_streaming(size)
+        if self.order == "update_apply" and size % self.chunk_size:
+            raise ValueError(
+                f"chunk_size={size}: in update_apply order frames are "
+                f"answered when {self.chunk_size} are complete; stream in "
+                f"multiples of lact_chunk_size, or use lact_order: "
+                f"apply_update"
+            )
 
     def check_ends(self, ends, x):
         """Refuses places where chunks may end that do not fit.
@@ -632,21 +657,11 @@ class LaCT(nn.Module):
         state : LaCTState
             Only if a state was given.
         """
-        if key is not query or value is not query:
-            raise ValueError("LaCT is self-attention: query, key, value differ")
-        if attn_mask is not None:
-            raise ValueError(
-                "LaCT takes no attn_mask: its window and order say what a "
-                "frame sees"
-            )
-        x = check_tensor(query, ("B", "T", self.d_model), "query")
-        if state is not None:
-            check_kind(state, LaCTState)
-            state.check_rows(len(x))
+        x = self.check_input(query, key, value, attn_mask, state)
         window = self._check_window(window) if window else self.window
         carried, waiting, own = state, state and state.waiting, plan is None
         if own:
-            x, waiting, plan = self._plan(
+            x, waiting, plan = self.make_plan(
                 x, key_padding_mask, ends, state, final, window
             )
         if state is not None and not final and window.right:
@@ -683,33 +698,6 @@ class LaCT(nn.Module):
             return (out, None) if return_attn_weights else out
         lengths = plan.counts(plan.lengths)
         return out, None, LaCTState(memory, near, waiting, lengths)
-
-    def _plan(self, x, key_padding_mask, ends, state, final, window):
-        """What `ChunkPlan` a call has that was not given one: of the frames
-        that can be answered."""
-        mask = None
-        if key_padding_mask is not None:
-            mask = ~check_tensor(
-                key_padding_mask, x.shape[:2], "key_padding_mask", "booleans"
-            )
-        ends = self.check_ends(ends, x)
-        x, waiting = zero_padding(x, mask), None
-        plan = ChunkPlan.of(x, mask)
-        if state is not None:
-            x, lengths, waiting, ends = self.push(
-                state.waiting,
-                x,
-                plan.counts(plan.lengths),
-                ends,
-                self.group_of(window),
-                final,
-                window,
-            )
-            plan = ChunkPlan(host_values(lengths), x.shape[1], x.device)
-            x = x if final else zero_padding(x, plan.mask)
-        if ends is not None:
-            plan.ends = self.at_blocks(ends.cpu(), window)
-        return x, waiting, plan
 
     def _remember(self, x, projected, plan, state, final):
         """Reads and updates the fast weights; [B, T, E] in and out."""

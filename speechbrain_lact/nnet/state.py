@@ -75,7 +75,8 @@ def nested(cls, many=False):
     Arguments
     ---------
     cls : type
-        The class of the state.
+        The class of the state; of a field that may hold others too, the one
+        that a file means if it names none.
     many : bool
         Whether the field is a list of such states.
 
@@ -365,7 +366,11 @@ torch.float32 [2, 0, 5]
             What the state belongs to (sizes and options of the module).
         """
         write_tensors(
-            path, dict(self._named_tensors()), type(self).__name__, config
+            path,
+            dict(self._named_tensors()),
+            type(self).__name__,
+            config,
+            dict(self._other_kinds()),
         )
 
     @classmethod
@@ -394,8 +399,9 @@ torch.float32 [2, 0, 5]
             If the file is no state, is damaged, or is of another version or
             configuration, or if its contents do not fit.
         """
-        tensors = read_tensors(path, cls.__name__, config)
-        state = cls._from_tensors(tensors)
+        tensors, kinds = read_tensors(path, cls.__name__, config)
+        kinds = {name: _state_class(path, k) for name, k in kinds.items()}
+        state = cls._from_tensors(tensors, kinds)
         known = {name for name, _ in state._named_tensors()}
         if len(known) < len(tensors) or not known:
             extra = min(set(tensors) - known, default="nothing at all")
@@ -421,8 +427,25 @@ torch.float32 [2, 0, 5]
                 for i, item in enumerate(value):
                     yield from item._named_tensors(f"{name}.{i}.")
 
+    def _other_kinds(self, prefix=""):
+        """Names of the states within that are of another class than their
+        field says, and of the class."""
+        for field in self._fields():
+            value, kind = getattr(self, field.name), field.metadata.get("state")
+            name = prefix + field.name
+            if isinstance(value, State):
+                value = {name: value}
+            elif isinstance(value, list):
+                value = {f"{name}.{i}": item for i, item in enumerate(value)}
+            else:
+                continue
+            for inner, item in value.items():
+                if type(item) is not kind:
+                    yield inner, type(item).__name__
+                yield from item._other_kinds(inner + ".")
+
     @classmethod
-    def _from_tensors(cls, tensors, prefix=""):
+    def _from_tensors(cls, tensors, kinds, prefix=""):
         values = {}
         for field in cls._fields():
             name, inner = prefix + field.name, field.metadata.get("state")
@@ -432,12 +455,27 @@ torch.float32 [2, 0, 5]
                 heads = [n for n in tensors if n.startswith(name + ".")]
                 heads = {n[len(name) + 1 :].split(".")[0] for n in heads}
                 values[field.name] = [
-                    inner._from_tensors(tensors, f"{name}.{i}.")
+                    kinds.get(f"{name}.{i}", inner)._from_tensors(
+                        tensors, kinds, f"{name}.{i}."
+                    )
                     for i in range(len(heads))
                 ]
             elif any(n.startswith(name + ".") for n in tensors):
-                values[field.name] = inner._from_tensors(tensors, name + ".")
+                values[field.name] = kinds.get(name, inner)._from_tensors(
+                    tensors, kinds, name + "."
+                )
         return cls(**values)
+
+
+def _state_class(path, name):
+    """The class of states of this name, of those that are known."""
+    classes = [State]
+    for cls in classes:
+        classes += cls.__subclasses__()
+    for cls in classes:
+        if cls.__name__ == name:
+            return cls
+    raise ValueError(f"{path}: holds a {name}, which is not known here")
 
 
 def check_kind(state, kind, what="state"):

@@ -17,7 +17,7 @@ import torch
 STATE_VERSION = 3
 
 
-def write_tensors(path, tensors, kind, config):
+def write_tensors(path, tensors, kind, config, parts=None):
     """Writes a file beside its target name, then renames it.
 
     Arguments
@@ -30,6 +30,9 @@ def write_tensors(path, tensors, kind, config):
         Name of the state's class.
     config : dict
         What the state belongs to (sizes and options of the module).
+    parts : dict, optional
+        Class names of states within, by the name of their field, where they
+        are not those that the class of the whole says.
     """
     # Only here and below: SpeechBrain does not depend on it.
     from safetensors.torch import save
@@ -46,6 +49,8 @@ def write_tensors(path, tensors, kind, config):
         "config": json.dumps(config, sort_keys=True),
         "digest": digest(tensors),
     }
+    if parts:
+        metadata["parts"] = json.dumps(parts, sort_keys=True)
     try:
         # Not `save_file`: killed, it leaves a file of a name of its own.
         with open(aside, "wb") as file:
@@ -70,8 +75,10 @@ def read_tensors(path, kind, config):
 
     Returns
     -------
-    dict
+    tensors : dict
         Tensors by name, on the CPU.
+    parts : dict
+        As `write_tensors`.
 
     Raises
     ------
@@ -93,7 +100,7 @@ def read_tensors(path, kind, config):
         raise ValueError(f"{path}: state of another model: {found}")
     if metadata.get("digest") != digest(tensors):
         raise ValueError(f"{path}: damaged: not what was written to it")
-    return tensors
+    return tensors, json.loads(metadata.get("parts", "{}"))
 
 
 def check_header(path, metadata, kind):

@@ -191,10 +191,12 @@ def window_attention(
     if state is not None:
         state.check_rows(rows)
         known, cached = host_values(state.counts), state.keys.shape[1]
+    # Of an infinite side: what the longest row has.
+    longest = max((a + b for a, b in zip(known, plan.lengths)), default=0)
+    kept = max(
+        each.within(longest).frames_left for each in (window, keep or window)
+    )
     window = window.within(cached + time)
-    kept = window.frames_left
-    if keep is not None:
-        kept = max(kept, keep.within(cached + time).frames_left)
     keys, values = k, v
     if cached:
         keys = torch.cat([state.keys.to(k.dtype), k], 1)

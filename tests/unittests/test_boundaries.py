@@ -28,7 +28,7 @@ from speechbrain.utils.dynamic_chunk_training import DynChunkTrainConfig
 from speechbrain_lact.inference.export import Encoder as Encoding
 from speechbrain_lact.lobes.features import Fbank
 from speechbrain_lact.lobes.models.convolution import ConvolutionFrontEnd
-from speechbrain_lact.lobes.models.transformer.LaCT import ENCODERS
+from speechbrain_lact.lobes.models.transformer.encoder import ENCODERS
 from speechbrain_lact.lobes.models.transformer.TransformerASR import (
     TransformerASR,
 )

@@ -13,9 +13,7 @@ from speechbrain.decoders import S2STransformerBeamSearcher
 from speechbrain.decoders.scorer import CoverageScorer, CTCScorer, ScorerBuilder
 from speechbrain.nnet.linear import Linear
 from speechbrain_lact.decoders.seq2seq import LaCTTransformerBeamSearcher
-from speechbrain_lact.lobes.models.transformer.LaCTDecoder import (
-    LaCTDecoderState,
-)
+from speechbrain_lact.lobes.models.transformer.decoder import LaCTDecoderState
 from speechbrain_lact.lobes.models.transformer.TransformerASR import (
     TransformerASR,
 )

@@ -42,7 +42,7 @@ from speechbrain_lact.lobes.models.LaCTAudioLM import (
     LaCTAudioLM,
     TransformerAudioLM,
 )
-from speechbrain_lact.lobes.models.transformer.LaCT import (
+from speechbrain_lact.lobes.models.transformer.encoder import (
     ENCODERS,
     LaCTEncoderState,
 )

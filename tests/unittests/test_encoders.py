@@ -16,10 +16,12 @@ from speechbrain.lobes.models.transformer.Transformer import (
     TransformerEncoderLayer,
 )
 from speechbrain.utils.dynamic_chunk_training import DynChunkTrainConfig
-from speechbrain_lact.lobes.models.transformer.LaCT import (
+from speechbrain_lact.lobes.models.transformer.encoder import (
     ENCODERS,
-    LaCTBranchformerLayer,
     LaCTConformerEncoder,
+)
+from speechbrain_lact.lobes.models.transformer.layers import (
+    LaCTBranchformerLayer,
     LaCTConformerLayer,
     LaCTTransformerLayer,
 )

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from speechbrain_lact.nnet.fast_network import (
+    INNER_LOSSES,
     fast_weight_apply,
     fast_weight_gradient,
 )
@@ -36,6 +37,16 @@ def example(rows=2, length=11, width=4, hidden=6, seed=0, **kwargs):
         made[name] = 0.1 * draw(rows, length, 1).sigmoid()
     made["momentum"] = draw(rows, length, 1).sigmoid()
     return {name: x.to(**kwargs).requires_grad_() for name, x in made.items()}
+
+
+# The inner losses of frames [*, d], written out.
+LOSSES = {
+    "dot_product": lambda value, v: -(value * v).sum(-1),
+    "mse": lambda value, v: (value - v).square().sum(-1) / 2,
+    "cosine": lambda value, v: (
+        -(value * v).sum(-1) / (value.norm(dim=-1) * v.norm(dim=-1))
+    ),
+}
 
 
 def scan(inputs, momentum=True, **options):
@@ -90,10 +101,7 @@ def published(inputs, chunk, order, muon, momentum, norm, loss="dot_product"):
             for i in range(3):
                 # A learning rate for each matrix: three losses.
                 value = network(*used, k)
-                if loss == "mse":
-                    inner = ((value - v) ** 2).sum(1, keepdim=True) / 2
-                else:
-                    inner = -(value * v).sum(1, keepdim=True)
+                inner = LOSSES[loss](value, v)[:, None]
                 (slope,) = torch.autograd.grad(
                     (rates[i] * inner).sum(), used[i], create_graph=True
                 )
@@ -163,16 +171,59 @@ def test_published_equations(length, norm, momentum, muon, order, device):
     close(gradients(out, inputs), gradients(expected, inputs))
 
 
-def test_mse_equations(device):
-    """The other inner loss."""
+@pytest.mark.parametrize("muon", [False, True])
+@pytest.mark.parametrize("loss", ["mse", "cosine"])
+def test_other_losses(loss, muon, device):
+    """The other inner losses."""
     inputs = example(device=device)
-    out, _ = scan(inputs, optimizer="sgd", inner_loss="mse", final=True)
-    expected = published(inputs, 4, "apply_update", False, True, "post", "mse")
+    optimizer = "muon" if muon else "sgd"
+    out, _ = scan(inputs, optimizer=optimizer, inner_loss=loss, final=True)
+    expected = published(inputs, 4, "apply_update", muon, True, "post", loss)
     close(out, expected)
     close(gradients(out, inputs), gradients(expected, inputs))
 
 
-@pytest.mark.parametrize("loss", ["dot_product", "mse"])
+def test_all_losses_are_tested():
+    """Each has its formula above."""
+    assert set(INNER_LOSSES) == set(LOSSES)
+
+
+def huber(prediction, value):
+    """A loss that nobody has: absolute errors, rounded at zero."""
+    error = value - prediction
+    return error / (1 + error.square()).sqrt()
+
+
+def test_a_loss_is_one_line(monkeypatch, device):
+    """A loss that is added to the table works from `LaCT` down, and is that
+    of its formula."""
+    monkeypatch.setitem(INNER_LOSSES, "huber", huber)
+    monkeypatch.setitem(
+        LOSSES,
+        "huber",
+        lambda value, v: ((1 + (value - v).square()).sqrt() - 1).sum(-1),
+    )
+    inputs = example(device=device)
+    out, _ = scan(inputs, optimizer="sgd", inner_loss="huber", final=True)
+    expected = published(
+        inputs, 4, "apply_update", False, True, "post", "huber"
+    )
+    close(out, expected)
+    close(gradients(out, inputs), gradients(expected, inputs))
+    torch.manual_seed(0)
+    layer = LaCT(8, 2, chunk_size=4, fast_heads=2, inner_loss="huber")
+    layer = layer.to(device)
+    x = torch.randn(2, 12, 8, device=device)
+    got, _, state = layer(x, x, x, state=layer.initial_state(2))
+    got.sum().backward()
+    assert bool(got.isfinite().all()) and bool((state.updates == 3).all())
+    assert layer.configuration()["inner_loss"] == "huber"
+    other = LaCT(8, 2, chunk_size=4, fast_heads=2, inner_loss="mse")
+    other.load_state_dict(layer.state_dict())
+    assert not torch.allclose(got, other.to(device)(x, x, x)[0])
+
+
+@pytest.mark.parametrize("loss", list(LOSSES))
 def test_inner_gradient(loss, device):
     """The gradient written by hand is that of autograd."""
     inputs = example(device=device)
@@ -183,9 +234,7 @@ def test_inner_gradient(loss, device):
     hidden = F.silu(k @ w0.mT) * (k @ w2.mT)
     value = hidden @ w1.mT
     close(fast_weight_apply(weights, k), value)
-    inner = -(value * v).sum(-1)
-    if loss == "mse":
-        inner = (value - v).square().sum(-1) / 2
+    inner = LOSSES[loss](value, v)
     for i, (name, place) in enumerate((("w0", 0), ("w1", 2), ("w2", 1))):
         (slope,) = torch.autograd.grad(
             (lr[..., i] * inner).sum(), inputs[name], retain_graph=True

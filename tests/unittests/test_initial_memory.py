@@ -14,7 +14,7 @@ import torch.nn.functional as F
 
 from recipes.LibriSpeech.train import ASR, add_origins, check_domains
 from speechbrain_lact.lobes.models.initial_memory import InitialMemory
-from speechbrain_lact.lobes.models.transformer.LaCT import (
+from speechbrain_lact.lobes.models.transformer.encoder import (
     ENCODERS,
     LaCTEncoderState,
 )

@@ -30,13 +30,13 @@ from speechbrain_lact.lobes.models.convolution import (
     ConvolutionFrontEnd,
     FrontEndState,
 )
-from speechbrain_lact.lobes.models.transformer.LaCT import (
-    ENCODERS,
-    LaCTEncoderState,
-)
-from speechbrain_lact.lobes.models.transformer.LaCTDecoder import (
+from speechbrain_lact.lobes.models.transformer.decoder import (
     LaCTDecoderState,
     LaCTTransformerDecoder,
+)
+from speechbrain_lact.lobes.models.transformer.encoder import (
+    ENCODERS,
+    LaCTEncoderState,
 )
 from speechbrain_lact.lobes.models.transformer.TransformerASR import (
     TransformerASR,
@@ -45,6 +45,7 @@ from speechbrain_lact.nnet.counts import known_values
 from speechbrain_lact.nnet.fast_weight import FastWeightState, fast_weight_scan
 from speechbrain_lact.nnet.frames import length_mask
 from speechbrain_lact.nnet.lact import LaCT, LaCTState
+from speechbrain_lact.nnet.mixers import MIXERS
 from speechbrain_lact.nnet.state import State, Waiting, nested
 from speechbrain_lact.nnet.window_attention import Window
 
@@ -74,6 +75,14 @@ LAYOUTS = {
 }
 WHOLE = ("utterance", "offline")
 
+# Mixers beside LaCT, and options of theirs: one line each. They stand under
+# the law alone and in a Conformer.
+OTHERS = {
+    "window": {"window": (5, 0)},
+    "full": {},
+    "gated_delta": {},
+}
+
 KINDS = {
     "scan": "fast_weight_scan",
     "mixer": "LaCT",
@@ -83,6 +92,8 @@ KINDS = {
     "whole": "ConvolutionFrontEnd and TransformerASR, from features",
     "wave": "Fbank, ConvolutionFrontEnd and TransformerASR, from waveforms",
     "decoder": "LaCTTransformerDecoder",
+    **dict.fromkeys(OTHERS, "another mixer"),
+    **{f"{name} conformer": "a Conformer with it" for name in OTHERS},
 }
 PROPERTIES = (
     "batch",
@@ -123,6 +134,11 @@ EXEMPT = {
     ("causal", "wave", None): "a window of the STFT is centred: `whole`",
     ("host", "wave", None): "same layers as `whole`",
 }
+for name in OTHERS:
+    for kind in (name, f"{name} conformer"):
+        EXEMPT["host", kind, None] = "there are no fast weights"
+        for layout in set(LAYOUTS) - {"causal"}:
+            EXEMPT[None, kind, layout] = "it has no order of updates"
 
 
 def exempt(prop, kind, layout):
@@ -267,7 +283,11 @@ class Mixer(Subject):
 
     def __init__(self, layout, chunk, **lact):
         super().__init__(layout, chunk, **lact)
-        self.net = LaCT(
+        self.net = self.make(layout)
+
+    def make(self, layout):
+        """The layer."""
+        return LaCT(
             self.width,
             2,
             fast_heads=2,
@@ -286,6 +306,48 @@ class Mixer(Subject):
         if state is None:
             return out[0], lengths, None
         return out[0], out[2].lengths, out[2]
+
+
+class Other(Mixer):
+    """Another mixer of the registry; what says how LaCT learns is not for
+    it."""
+
+    def __init__(self, kind, layout, chunk, **_):
+        self.kind = kind
+        super().__init__(layout, chunk)
+        self.state_class = MIXERS[kind].state_class
+
+    def make(self, layout):
+        """The layer, causal: the only layout."""
+        return MIXERS[self.kind](
+            self.width, 2, causal=True, **OTHERS[self.kind]
+        )
+
+
+class OtherConformer(Mixer):
+    """A Conformer of two layers with such a mixer."""
+
+    state_class, options = LaCTEncoderState, {}
+
+    def __init__(self, kind, layout, chunk, **_):
+        self.kind = kind.split()[0]
+        super().__init__(layout, chunk)
+
+    def make(self, layout):
+        """The encoder."""
+        return ENCODERS["conformer"](
+            2,
+            OTHERS[self.kind],
+            mixer=self.kind,
+            nhead=2,
+            d_model=self.width,
+            d_ffn=12,
+            kernel_size=5,
+            causal=True,
+        )
+
+    def forward(self, x, lengths, state=None, final=True):
+        return Encoder.forward(self, x, lengths, state, final)
 
 
 class Encoder(Subject):
@@ -458,6 +520,10 @@ def build(kind, layout, dtype=torch.float64, **options):
         torch.manual_seed(0)
         if kind in ENCODERS:
             subject = Encoder(kind, layout, **options)
+        elif kind in OTHERS:
+            subject = Other(kind, layout, **options)
+        elif kind.split()[0] in OTHERS:
+            subject = OtherConformer(kind, layout, **options)
         else:
             one = (Scan, Mixer, Whole, Wave, Decoder)
             one = {subject.__name__.lower(): subject for subject in one}

@@ -7,10 +7,8 @@ import pytest
 import torch
 
 from speechbrain.utils.dynamic_chunk_training import DynChunkTrainConfig
-from speechbrain_lact.lobes.models.transformer.LaCT import LaCTEncoderState
-from speechbrain_lact.lobes.models.transformer.LaCTDecoder import (
-    LaCTDecoderState,
-)
+from speechbrain_lact.lobes.models.transformer.decoder import LaCTDecoderState
+from speechbrain_lact.lobes.models.transformer.encoder import LaCTEncoderState
 from speechbrain_lact.lobes.models.transformer.TransformerASR import (
     TransformerASR,
 )

@@ -14,7 +14,7 @@ from hypothesis import (
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from speechbrain_lact.lobes.models.transformer.LaCT import ENCODERS
+from speechbrain_lact.lobes.models.transformer.encoder import ENCODERS
 from speechbrain_lact.nnet.counts import count_tensor, host_values, known_values
 from speechbrain_lact.nnet.fast_network import row_norms
 from speechbrain_lact.nnet.fast_optim import UpdateRule, update

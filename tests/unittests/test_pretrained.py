@@ -18,7 +18,7 @@ from speechbrain_lact.lobes.models.pretrained import (
     NoNormalization,
     PretrainedFrontEnd,
 )
-from speechbrain_lact.lobes.models.transformer.LaCT import LaCTEncoderState
+from speechbrain_lact.lobes.models.transformer.encoder import LaCTEncoderState
 
 ROOT = Path(__file__).parents[2]
 HOSTS = [

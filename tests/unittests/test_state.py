@@ -11,7 +11,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from speechbrain_lact.lobes.models.transformer.LaCT import (
+from speechbrain_lact.lobes.models.transformer.encoder import (
     LaCTTransformerEncoder,
 )
 from speechbrain_lact.nnet.frames import (

@@ -11,7 +11,9 @@ from pydoc import locate
 
 import pytest
 
-from speechbrain_lact.lobes.models.transformer.LaCT import LaCTConformerEncoder
+from speechbrain_lact.lobes.models.transformer.encoder import (
+    LaCTConformerEncoder,
+)
 from speechbrain_lact.nnet.losses import transducer_loss
 
 SWAP = Path(__file__).parents[2] / "docs" / "swap"

@@ -24,7 +24,7 @@ class InitialMemory(nn.Module):
     ---------
     encoder : torch.nn.Module
         The encoder with LaCT: `TransformerASR`, `GatedLaCT` or one of
-        `lobes.models.transformer.LaCT`. Only its sizes are read.
+        `lobes.models.transformer.encoder`. Only its sizes are read.
     domains : list of str, optional
         Names of domains, for a `DomainMemory`.
     embedding_size : int, optional
@@ -35,7 +35,7 @@ class InitialMemory(nn.Module):
 
     Example
     -------
-    >>> from speechbrain_lact.lobes.models.transformer.LaCT import (
+    >>> from speechbrain_lact.lobes.models.transformer.encoder import (
     ...     LaCTConformerEncoder,
     ... )
     >>> net = LaCTConformerEncoder(
@@ -147,7 +147,7 @@ class DomainMemory(nn.Module):
 
     Example
     -------
-    >>> from speechbrain_lact.lobes.models.transformer.LaCT import (
+    >>> from speechbrain_lact.lobes.models.transformer.encoder import (
     ...     LaCTTransformerEncoder,
     ... )
     >>> net = LaCTTransformerEncoder(
@@ -232,7 +232,7 @@ class SpeakerMemory(nn.Module):
 
     Example
     -------
-    >>> from speechbrain_lact.lobes.models.transformer.LaCT import (
+    >>> from speechbrain_lact.lobes.models.transformer.encoder import (
     ...     LaCTTransformerEncoder,
     ... )
     >>> net = LaCTTransformerEncoder(

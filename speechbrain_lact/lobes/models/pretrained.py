@@ -18,7 +18,7 @@ from torch import nn
 from torch.nn.utils.rnn import pad_sequence
 
 from speechbrain_lact.lobes.features import sample_counts
-from speechbrain_lact.lobes.models.transformer.LaCT import ENCODERS
+from speechbrain_lact.lobes.models.transformer.encoder import ENCODERS
 from speechbrain_lact.nnet.checks import (
     check_number,
     check_tensor,

@@ -1,4 +1,5 @@
-"""SpeechBrain's TransformerASR with `attention_type: LaCT`.
+"""SpeechBrain's TransformerASR with `attention_type: LaCT`, or another mixer
+of ours.
 
 Authors
 * speechbrain_lact contributors 2026
@@ -13,14 +14,16 @@ from speechbrain.lobes.models.transformer.Transformer import (
     get_key_padding_mask,
     get_lookahead_mask,
 )
-from speechbrain_lact.lobes.models.transformer.LaCT import ENCODERS
-from speechbrain_lact.lobes.models.transformer.LaCTDecoder import (
+from speechbrain_lact.lobes.models.transformer.decoder import (
     LaCTTransformerDecoder,
 )
+from speechbrain_lact.lobes.models.transformer.encoder import ENCODERS
 from speechbrain_lact.nnet.checks import check_tensor, row_counts
 from speechbrain_lact.nnet.counts import host_values
 from speechbrain_lact.nnet.frames import length_mask, padding_mask, zero_padding
-from speechbrain_lact.nnet.lact import LaCT, like_host
+from speechbrain_lact.nnet.lact import like_host
+from speechbrain_lact.nnet.mixer import Mixer
+from speechbrain_lact.nnet.mixers import MIXERS
 from speechbrain_lact.nnet.plan import ChunkPlan
 
 EncoderWrapper = parent.EncoderWrapper
@@ -55,6 +58,29 @@ _TAKES = {
     },
 }
 
+# Keywords of TransformerASR, and the arguments of `LaCT` that they are.
+LACT_OPTIONS = {
+    "lact_chunk_size": "chunk_size",
+    "lact_window": "window",
+    "lact_block_window": "block_window",
+    "lact_order": "order",
+    "lact_heads": "fast_heads",
+    "lact_expansion": "expansion",
+    "lact_optimizer": "optimizer",
+    "lact_momentum": "momentum",
+    "lact_weight_norm": "weight_norm",
+    "lact_inner_loss": "inner_loss",
+    "lact_base_lr": "base_lr",
+    "lact_step_scale": "step_scale",
+    "lact_max_step_norm": "max_step_norm",
+    "lact_silu_values": "silu_values",
+    "lact_checkpoint": "checkpoint",
+    "lact_fast": "fast",
+    "lact_least_chunk": "least_chunk",
+}
+# Those that say more than an argument.
+_LACT_KEYWORDS = (*LACT_OPTIONS, "lact_host", "lact_decoder_chunk_size")
+
 _DECODER_TAKES = (
     "nhead",
     "d_ffn",
@@ -66,21 +92,27 @@ _DECODER_TAKES = (
 
 
 class TransformerASR(parent.TransformerASR):
-    """SpeechBrain's TransformerASR that also knows `attention_type: LaCT`.
+    """SpeechBrain's TransformerASR that also knows `attention_type: LaCT`, and
+    the other mixers of `speechbrain_lact.nnet.mixers`.
 
-    With any other attention type it is SpeechBrain's class unchanged.
+    With one of SpeechBrain's attention types it is SpeechBrain's class
+    unchanged.
 
     Arguments
     ---------
     *args : tuple
         As SpeechBrain's TransformerASR: `tgt_vocab`, `input_size`, ...
     attention_type : str
-        `LaCT`, or one of SpeechBrain's.
+        `LaCT`, `window`, `full`, `gated_delta`, or one of SpeechBrain's.
+    mixer : dict, optional
+        Arguments of the mixer beyond width, heads, dropout and `causal`, of
+        any but `LaCT`.
     lact_chunk_size, lact_window, lact_block_window, lact_expansion, \
     lact_optimizer, lact_momentum, lact_weight_norm, lact_inner_loss, \
     lact_base_lr, lact_step_scale, lact_max_step_norm, lact_silu_values, \
     lact_checkpoint : optional
         Arguments of `speechbrain_lact.nnet.lact.LaCT`, with its defaults.
+        `lact_inner_loss` is one of `dot_product`, `mse` and `cosine`.
     lact_fast : bool or list of int, optional
         Its `fast`; or the encoder layers that have fast weights, from 0: the
         others have window attention alone, and the decoder all.
@@ -133,45 +165,33 @@ class TransformerASR(parent.TransformerASR):
         self,
         *args,
         attention_type="regularMHA",
-        lact_chunk_size=None,
-        lact_window=None,
-        lact_block_window=None,
-        lact_order=None,
-        lact_heads=None,
-        lact_expansion=None,
-        lact_optimizer=None,
-        lact_momentum=None,
-        lact_weight_norm=None,
-        lact_inner_loss=None,
-        lact_base_lr=None,
-        lact_step_scale=None,
-        lact_max_step_norm=None,
-        lact_silu_values=None,
-        lact_checkpoint=None,
-        lact_fast=None,
-        lact_least_chunk=None,
-        lact_host=None,
-        lact_decoder_chunk_size=None,
+        mixer=None,
         **kwargs,
     ):
         given = {
-            name: value
-            for name, value in locals().items()
-            if name.startswith("lact_") and value is not None
+            name: kwargs.pop(name) for name in _LACT_KEYWORDS if name in kwargs
         }
-        if attention_type != "LaCT":
-            if given:
-                raise ValueError(
-                    f"{', '.join(given)}: only with attention_type: LaCT, "
-                    f"not {attention_type}"
-                )
+        given = {k: value for k, value in given.items() if value is not None}
+        if attention_type != "LaCT" and given:
+            raise ValueError(
+                f"{', '.join(given)}: only with attention_type: LaCT, "
+                f"not {attention_type}"
+            )
+        if mixer is not None and attention_type not in set(MIXERS) - {"LaCT"}:
+            raise ValueError(
+                f"mixer: not with attention_type: {attention_type}"
+                + (": use lact_..." if attention_type == "LaCT" else "")
+            )
+        if attention_type not in MIXERS:
             super().__init__(*args, attention_type=attention_type, **kwargs)
             self.has_lact = False
             return
-        options = self._options(args, kwargs, lact_host)
+        host = given.pop("lact_host", None)
+        decoder_chunk = given.pop("lact_decoder_chunk_size", None)
+        options = self._options(args, kwargs, attention_type, host)
         layers = options["num_encoder_layers"]
         decoder_layers = options["num_decoder_layers"]
-        if lact_decoder_chunk_size is not None and decoder_layers == 0:
+        if decoder_chunk is not None and decoder_layers == 0:
             raise ValueError("lact_decoder_chunk_size: there is no decoder")
         kind = options["encoder_module"]
         if kind not in ENCODERS:
@@ -182,7 +202,7 @@ class TransformerASR(parent.TransformerASR):
         if kind == "conformer" and not options["normalize_before"]:
             raise ValueError("normalize_before must be True for the conformer")
         # The parent builds its encoder at once: let it be a small one.
-        own_decoder = lact_decoder_chunk_size is not None
+        own_decoder = decoder_chunk is not None
         small = {
             "num_encoder_layers": min(layers, 1),
             "num_decoder_layers": 1 if own_decoder else decoder_layers,
@@ -191,45 +211,42 @@ class TransformerASR(parent.TransformerASR):
         super().__init__(**{**options, **small})
         self.has_lact, self.d_model = True, options["d_model"]
         self.input_size = options["input_size"]
-        self.adds_positions = lact_host == "regularMHA"
+        self.adds_positions = host == "regularMHA"
         if self.adds_positions and self.positional_encoding_type is None:
             raise ValueError("lact_host: regularMHA needs positional_encoding")
-        lact = {name[len("lact_") :]: value for name, value in given.items()}
-        if "heads" in lact:
-            lact["fast_heads"] = lact.pop("heads")
-        lact.pop("decoder_chunk_size", None)
-        host = {}
-        if "host" in lact:
-            host = like_host(lact.pop("host"), options["d_model"])
+        lact = {LACT_OPTIONS[name]: value for name, value in given.items()}
+        if host is not None:
+            lact.update(like_host(host, options["d_model"]))
         options["causal"] = self.causal
         if layers:
-            order = "apply_update" if self.causal else "update_apply"
+            own = mixer or {}
+            if attention_type == "LaCT":
+                order = "apply_update" if self.causal else "update_apply"
+                own = {"order": order, **lact}
             self.encoder = ENCODERS[kind](
                 layers,
-                {"order": order, **lact, **host},
+                own,
+                mixer=attention_type,
                 layerdrop_prob=self.layerdrop_prob,
                 output_hidden_states=self.output_hidden_states,
                 **{to: options[name] for name, to in _TAKES[kind].items()},
             )
         if own_decoder:
-            for name in ("window", "block_window", "order", "least_chunk"):
-                lact.pop(name, None)
-            lact["fast"] = lact.get("fast", True) is not False
             self.decoder = LaCTTransformerDecoder(
                 decoder_layers,
-                {**lact, "chunk_size": lact_decoder_chunk_size},
+                _of_decoder(lact, decoder_chunk),
                 **{name: options[name] for name in _DECODER_TAKES},
             )
         self._init_params()
         for module in self.modules():
-            if isinstance(module, LaCT):
+            if isinstance(module, Mixer):
                 module.reset_parameters()
 
     @staticmethod
-    def _options(args, kwargs, host):
+    def _options(args, kwargs, attention_type, host):
         """The parent's arguments by name, with its defaults.
 
-        Those that say how positions enter an encoder are refused: LaCT has
+        Those that say how positions enter an encoder are refused: a mixer has
         its own, and without a decoder nothing else would read them.
         """
         signature = inspect.signature(parent.TransformerASR.__init__)
@@ -242,8 +259,8 @@ class TransformerASR(parent.TransformerASR):
         used = options["num_decoder_layers"] > 0 or host is not None
         if ignored and not used:
             raise ValueError(
-                f"{', '.join(ignored)}: ignored with attention_type: LaCT and "
-                f"no decoder; leave it out"
+                f"{', '.join(ignored)}: ignored with attention_type: "
+                f"{attention_type} and no decoder; leave it out"
             )
         return options
 
@@ -624,3 +641,13 @@ class TransformerASR(parent.TransformerASR):
     def _mask(wav_len, x):
         """True at real frames [B, T] of `x`, None if all are."""
         return padding_mask(row_counts(wav_len, x, "wav_len"), x.shape[1])
+
+
+def _of_decoder(lact, chunk_size):
+    """Arguments of the decoder's `LaCT`, of those of the encoder's."""
+    of_encoder = "window", "block_window", "order", "least_chunk"
+    of_encoder += "bias", "rotary", "scale"
+    lact = {name: lact[name] for name in lact if name not in of_encoder}
+    # An encoder may have fast weights in some layers only.
+    lact["fast"] = lact.get("fast", True) is not False
+    return {**lact, "chunk_size": chunk_size}

@@ -16,8 +16,10 @@ from speechbrain.lobes.models.transformer.Transformer import (
     TransformerDecoderLayer,
 )
 from speechbrain_lact.nnet.checks import check_number, check_tensor
-from speechbrain_lact.nnet.frames import row_lengths, zero_padding
+from speechbrain_lact.nnet.counts import host_values
+from speechbrain_lact.nnet.frames import zero_padding
 from speechbrain_lact.nnet.lact import LaCT, LaCTState
+from speechbrain_lact.nnet.plan import ChunkPlan
 from speechbrain_lact.nnet.state import State, check_kind, counter, nested
 
 
@@ -72,6 +74,7 @@ class LaCTTransformerDecoderLayer(TransformerDecoderLayer):
         pos_embs_tgt=None,
         pos_embs_src=None,
         state=None,
+        plan=None,
     ):
         """As SpeechBrain's layer, with a state.
 
@@ -93,6 +96,8 @@ class LaCTTransformerDecoderLayer(TransformerDecoderLayer):
             Not used.
         state : LaCTState, optional
             Where to go on.
+        plan : ChunkPlan, optional
+            In place of `tgt_key_padding_mask`, as in `LaCT.forward`.
 
         Returns
         -------
@@ -113,6 +118,7 @@ class LaCTTransformerDecoderLayer(TransformerDecoderLayer):
             key_padding_mask=tgt_key_padding_mask,
             state=state,
             final=state is None,
+            plan=plan,
         )
         tgt = tgt + self.dropout1(out)
         if not self.normalize_before:
@@ -225,25 +231,28 @@ class LaCTTransformerDecoder(TransformerDecoder):
             check_kind(state, LaCTDecoderState)
             state.check_rows(len(tgt))
         mask = None if tgt_key_padding_mask is None else ~tgt_key_padding_mask
-        lengths = row_lengths(tgt, mask)
+        plan = ChunkPlan.of(tgt, mask)
         if mask is not None:
             # No column of padding alone: a state's answers have none.
-            tgt = zero_padding(tgt, mask)
-            tgt = tgt[:, : int(lengths.max())]
-            tgt_key_padding_mask = tgt_key_padding_mask[:, : tgt.shape[1]]
+            tgt = zero_padding(tgt, mask)[:, : max(plan.lengths, default=0)]
+            plan = ChunkPlan(plan.lengths, tgt.shape[1], tgt.device)
         attns, multihead_attns, states = [], [], []
         for i, layer in enumerate(self.layers):
             tgt, attn, multihead_attn, *new = layer(
                 tgt,
                 memory,
-                tgt_key_padding_mask=tgt_key_padding_mask,
+                plan=plan,
                 state=None if state is None else state.layers[i],
                 **kwargs,
             )
             attns.append(attn)
             multihead_attns.append(multihead_attn)
             states += new
+        plan.report()
         out = self.norm(tgt), attns, multihead_attns
         if state is None:
             return out
-        return (*out, LaCTDecoderState(states, state.tokens + lengths))
+        tokens = plan.counts(
+            a + b for a, b in zip(host_values(state.tokens), plan.lengths)
+        )
+        return (*out, LaCTDecoderState(states, tokens))
