@@ -192,7 +192,7 @@ def window_attention(
         state.check_rows(rows)
         known, cached = host_values(state.counts), state.keys.shape[1]
     # Of an infinite side: what the longest row has.
-    longest = max((a + b for a, b in zip(known, plan.lengths)), default=0)
+    longest = max([0, *(a + b for a, b in zip(known, plan.lengths))])
     kept = max(
         each.within(longest).frames_left for each in (window, keep or window)
     )

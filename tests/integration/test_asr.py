@@ -449,13 +449,15 @@ def test_a_state_of_another_configuration(asr, tmp_path):
     path = tmp_path / "state"
     asr.save_state(asr.initial_state(), path)
     changes = {
-        "LaCT.chunk_size": lambda other, mixer: mixer.options.update(
-            chunk_size=32
+        "LaCT.chunk_size": lambda other, mixer: setattr(
+            mixer, "chunk_size", 32
         ),
-        "LaCT.optimizer": lambda other, mixer: mixer.options.update(
-            optimizer="sgd"
+        "LaCT.optimizer": lambda other, mixer: setattr(
+            mixer, "rule", replace(mixer.rule, optimizer="sgd")
         ),
-        "LaCT.base_lr": lambda other, mixer: mixer.options.update(base_lr=1.0),
+        "LaCT.base_lr": lambda other, mixer: setattr(
+            mixer, "rule", replace(mixer.rule, base_lr=1.0)
+        ),
         "LaCT.window": lambda other, mixer: setattr(
             mixer, "window", Window(99, 99)
         ),

@@ -197,7 +197,7 @@ def test_every_lact_keyword_is_an_argument():
     assert (first.window.left, first.window.right) == (4, 2)
     assert first.silu_values is False and first.first_step_scale == 2.0
     assert first.w0.shape == (4, 6, 4)
-    assert first.options == {
+    wanted = {
         "chunk_size": 3,
         "order": "apply_update",
         "optimizer": "sgd",
@@ -208,6 +208,11 @@ def test_every_lact_keyword_is_an_argument():
         "nhead": 4,
         "checkpoint": True,
     }
+    known = {
+        **first.configuration(),
+        "checkpoint": first.rule.checkpoint,
+    }
+    assert {name: known[name] for name in wanted} == wanted
 
 
 def test_refused():
