@@ -38,15 +38,19 @@ from tqdm import tqdm
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 from recipes.MiniSpeech.conversations import read_voices  # noqa: E402
-from speechbrain_lact.evaluation.coherence import (  # noqa: E402
-    compare,
-    measure_pieces,
+from speechbrain_lact.evaluation.audio.comparison import compare  # noqa: E402
+from speechbrain_lact.evaluation.audio.likelihood import (  # noqa: E402
     nll_over_position,
     nll_table,
+)
+from speechbrain_lact.evaluation.audio.measure import (
+    measure_pieces,  # noqa: E402
+)
+from speechbrain_lact.evaluation.audio.plots import (  # noqa: E402
     plot_nll,
     plot_over_time,
-    word_errors,
 )
+from speechbrain_lact.evaluation.audio.words import word_errors  # noqa: E402
 from speechbrain_lact.evaluation.statistics import (  # noqa: E402
     compare as compare_paired,
     wer_interval,

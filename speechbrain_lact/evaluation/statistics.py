@@ -69,6 +69,31 @@ def wer_interval(speakers, errors, words, draws=DRAWS, seed=SEED):
     return _rate(sums, _weights(count, draws, seed))
 
 
+def mean_interval(sums, counts):
+    """Mean of recordings and its 95 % interval; recordings are drawn.
+
+    Arguments
+    ---------
+    sums : array_like
+        Sum of each recording's values [N].
+    counts : array_like
+        How many values each recording has [N].
+
+    Returns
+    -------
+    list of float
+        Mean, lower and upper end; with one recording there are no ends
+        (None).
+
+    Example
+    -------
+    >>> mean_interval([6.0, 3.0], [2, 1])
+    [3.0, 3.0, 3.0]
+    """
+    found = wer_interval(np.arange(len(sums)), sums, counts)
+    return [None if value is None else value / 100 for value in found]
+
+
 def wer_by_position(positions, speakers, errors, words, draws=DRAWS, seed=SEED):
     """Word error rate over the place in the session, with intervals.
 
