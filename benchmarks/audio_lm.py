@@ -43,8 +43,8 @@ from speechbrain_lact.evaluation.audio.likelihood import (  # noqa: E402
     nll_over_position,
     nll_table,
 )
-from speechbrain_lact.evaluation.audio.measure import (
-    measure_pieces,  # noqa: E402
+from speechbrain_lact.evaluation.audio.measure import (  # noqa: E402
+    measure_pieces,
 )
 from speechbrain_lact.evaluation.audio.plots import (  # noqa: E402
     plot_nll,
@@ -64,6 +64,7 @@ from speechbrain_lact.lobes.models.LaCTAudioLM import Sampling  # noqa: E402
 from speechbrain_lact.processing.speaker_states import (  # noqa: E402
     load_embedder,
 )
+from speechbrain_lact.utils.tables import markdown_table  # noqa: E402
 
 RESULTS = HERE / "results"
 EDGES = (0, 5, 10, 20, 30, 60, 120, 180, 240, 300)  # seconds
@@ -439,8 +440,7 @@ def plot_costs(tables, path):
 
 def table(head, rows):
     """Lines of Markdown."""
-    lines = [head, ["---"] * len(head), *rows]
-    return [f"| {' | '.join(map(str, cells))} |" for cells in lines]
+    return markdown_table(rows, head).splitlines()
 
 
 def likelihood_table(tables, paired):

@@ -40,6 +40,7 @@ def modulation(wav, rate):
 
     Example
     -------
+    >>> import torch
     >>> times = torch.arange(64000) / 16000
     >>> beats = 1 + torch.sin(2 * torch.pi * 4 * times)
     >>> round(modulation(beats * torch.randn(64000), 16000), 1)
