@@ -50,6 +50,8 @@ setup(
         # FLAC of unknown length, M4A.
         "av",
         "hyperpyyaml",
+        # Word errors in evaluations.
+        "jiwer",
         "matplotlib",
         "numpy",
         "ruamel.yaml",
@@ -60,6 +62,10 @@ setup(
         "sentencepiece",
         "soundfile",
         "soxr",
+        # Holm's correction of p values in evaluations.
+        "statsmodels",
+        # Tables in Markdown: reports, model cards, benchmarks.
+        "tabulate",
         "tensorboard",
         "tqdm",
         "typer",

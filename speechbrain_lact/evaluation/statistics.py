@@ -202,13 +202,10 @@ def holm(values):
     >>> holm([0.01, 0.04, 0.03])
     [0.03, 0.06, 0.06]
     """
-    corrected, least = [0.0] * len(values), 0.0
-    for rank, i in enumerate(
-        sorted(range(len(values)), key=values.__getitem__)
-    ):
-        least = max(least, min(1.0, (len(values) - rank) * values[i]))
-        corrected[i] = least
-    return corrected
+    # Here, for it takes seconds to load, and only reports need it.
+    from statsmodels.stats.multitest import multipletests
+
+    return multipletests(values, method="holm")[1].tolist()
 
 
 def _by_seed(errors):

@@ -7,8 +7,8 @@ Authors
 import torch
 from torchaudio.functional import resample
 
-from speechbrain.utils.edit_distance import accumulatable_wer_stats
 from speechbrain_lact.evaluation.audio.inputs import check_wav
+from speechbrain_lact.evaluation.wer import count_word_errors
 from speechbrain_lact.processing.speaker_states import LEAST
 
 
@@ -38,11 +38,10 @@ def word_errors(wav, text, rate, asr):
     >>> word_errors(wav, "two words", 16000, asr)  # doctest: +SKIP
     (1, 2)
     """
-    words = text.upper().split()
-    if not words:
+    text = text.upper()
+    if not text.split():
         raise ValueError(f"text: {text!r} has no words")
     wav = resample(check_wav(wav, rate, LEAST), rate, asr.sample_rate)
     hypotheses, _ = asr.transcribe_batch(wav[None], torch.ones(1))
-    found = accumulatable_wer_stats([words], [hypotheses[0].upper().split()])
-    kinds = "insertions", "deletions", "substitutions"
-    return sum(found[kind] for kind in kinds), len(words)
+    errors = count_word_errors(text, hypotheses[0].upper())
+    return errors, len(text.split())
