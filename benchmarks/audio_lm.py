@@ -35,38 +35,31 @@ import torch
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
-HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent))
-from recipes.MiniSpeech.conversations import read_voices  # noqa: E402
-from speechbrain_lact.evaluation.audio.comparison import compare  # noqa: E402
-from speechbrain_lact.evaluation.audio.likelihood import (  # noqa: E402
+from speechbrain_lact.evaluation.audio.comparison import compare
+from speechbrain_lact.evaluation.audio.likelihood import (
     nll_over_position,
     nll_table,
 )
-from speechbrain_lact.evaluation.audio.measure import (  # noqa: E402
-    measure_pieces,
-)
-from speechbrain_lact.evaluation.audio.plots import (  # noqa: E402
-    plot_nll,
-    plot_over_time,
-)
-from speechbrain_lact.evaluation.audio.words import word_errors  # noqa: E402
-from speechbrain_lact.evaluation.statistics import (  # noqa: E402
+from speechbrain_lact.evaluation.audio.measure import measure_pieces
+from speechbrain_lact.evaluation.audio.plots import plot_nll, plot_over_time
+from speechbrain_lact.evaluation.audio.words import word_errors
+from speechbrain_lact.evaluation.conversations import read_voices
+from speechbrain_lact.evaluation.statistics import (
     compare as compare_paired,
     wer_interval,
 )
-from speechbrain_lact.inference.ASR import (  # noqa: E402
+from speechbrain_lact.inference.ASR import (
     MODEL_IN_THE_BOX,
     LaCTASR,
 )
-from speechbrain_lact.inference.AudioLM import AudioGenerator  # noqa: E402
-from speechbrain_lact.lobes.models.LaCTAudioLM import Sampling  # noqa: E402
-from speechbrain_lact.processing.speaker_states import (  # noqa: E402
+from speechbrain_lact.inference.AudioLM import AudioGenerator
+from speechbrain_lact.lobes.models.LaCTAudioLM import Sampling
+from speechbrain_lact.processing.speaker_states import (
     load_embedder,
 )
-from speechbrain_lact.utils.tables import markdown_table  # noqa: E402
+from speechbrain_lact.utils.tables import markdown_table
 
-RESULTS = HERE / "results"
+RESULTS = Path(__file__).resolve().parent / "results"
 EDGES = (0, 5, 10, 20, 30, 60, 120, 180, 240, 300)  # seconds
 LENGTHS = (10, 20, 40, 80, 150, 300)  # seconds of context
 STEPS = 256  # timed at each of them: whole chunks of the memory
