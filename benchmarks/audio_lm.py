@@ -48,15 +48,10 @@ from speechbrain_lact.evaluation.statistics import (
     compare as compare_paired,
     wer_interval,
 )
-from speechbrain_lact.inference.ASR import (
-    MODEL_IN_THE_BOX,
-    LaCTASR,
-)
+from speechbrain_lact.inference.ASR import MODEL_IN_THE_BOX, LaCTASR
 from speechbrain_lact.inference.AudioLM import AudioGenerator
 from speechbrain_lact.lobes.models.LaCTAudioLM import Sampling
-from speechbrain_lact.processing.speaker_states import (
-    load_embedder,
-)
+from speechbrain_lact.processing.speaker_states import load_embedder
 from speechbrain_lact.utils.tables import markdown_table
 
 RESULTS = Path(__file__).resolve().parent / "results"

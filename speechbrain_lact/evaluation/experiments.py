@@ -1,7 +1,4 @@
-#!/usr/bin/env python3
 """One table of several experiments, from what train.py left behind.
-
-> python recipes/LibriSpeech/report.py results/*/3407
 
 WER in percent with a 95 % interval from a bootstrap over speakers: few
 speakers make wide intervals, whatever the number of utterances.
@@ -10,13 +7,13 @@ Authors
 * speechbrain_lact contributors 2026
 """
 
-import argparse
 import json
 from pathlib import Path
 
 import numpy
 
-from speechbrain_lact.utils.console import script
+from speechbrain_lact.evaluation.statistics import resample
+from speechbrain_lact.utils.tables import markdown_table
 
 RESAMPLES = 2000
 
@@ -40,12 +37,10 @@ def interval(speakers):
     (10.0, 10.0, 10.0)
     """
     counts = numpy.array([[e, w] for e, w, _ in speakers.values()], float)
-    random = numpy.random.default_rng(0)
-    drawn = random.integers(len(counts), size=(RESAMPLES, len(counts)))
-    errors, words = counts[drawn].sum(1).T
+    errors, words = resample(counts, RESAMPLES).T
     low, high = numpy.percentile(100 * errors / words, [2.5, 97.5])
     total = counts.sum(0)
-    return 100 * total[0] / total[1], float(low), float(high)
+    return float(100 * total[0] / total[1]), float(low), float(high)
 
 
 def _cell(wer, speakers):
@@ -78,7 +73,7 @@ def table(folders):
             found.setdefault(key, dict(row))
             found[key][row["test"]] = interval(row["speakers"])
     head = ["encoder", "memory", *tests, "parameters"]
-    lines = [head, ["---"] * len(head)]
+    lines = []
     for (name, memory), row in found.items():
         cells = [
             _cell(row[test], row["speakers"]) if test in row else ""
@@ -92,15 +87,4 @@ def table(folders):
                 f"{row['parameters'] / 1e6:.2f} M",
             ]
         )
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
-def main(arguments):
-    """Prints the table that the command line asks for."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("folders", nargs="+", help="output folders of train.py")
-    print(table(parser.parse_args(arguments).folders))
-
-
-if __name__ == "__main__":
-    script("report.py", main)
+    return markdown_table(lines, head)

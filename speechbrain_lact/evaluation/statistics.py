@@ -171,7 +171,7 @@ def compare(speakers, errors, others, draws=DRAWS, seed=SEED):
     signs = np.sign((errors - others).sum(1))
     decided = not (signs.min() < 0 < signs.max())
     (whole,) = _relative(sums.sum(0)[None])
-    drawn = _weights(count, draws, seed) @ sums
+    drawn = resample(sums, draws, seed)
     change = drawn[:, 0] - drawn[:, 1]
     low = high = p = None
     if count > 1:
@@ -179,6 +179,34 @@ def compare(speakers, errors, others, draws=DRAWS, seed=SEED):
         sides = (change <= 0).mean(), (change >= 0).mean()
         p = min(1.0, 2 * float(min(sides)))
     return Comparison(_finite(whole), low, high, p, decided)
+
+
+def resample(sums, draws=DRAWS, seed=SEED):
+    """Bootstrap: sums over as many speakers as there are, drawn at random,
+    each as often as it comes.
+
+    Arguments
+    ---------
+    sums : array_like
+        Sums of each speaker, such as errors and words [S, columns].
+    draws : int
+        How many samples of the bootstrap.
+    seed : int
+        Seed of the draws.
+
+    Returns
+    -------
+    numpy.ndarray
+        [draws, columns]
+
+    Example
+    -------
+    >>> resample([[1, 10], [1, 10]], draws=3)
+    array([[ 2, 20],
+           [ 2, 20],
+           [ 2, 20]])
+    """
+    return _weights(len(sums), draws, seed) @ np.asarray(sums)
 
 
 def holm(values):
