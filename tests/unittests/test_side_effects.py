@@ -40,7 +40,7 @@ def seen():
         "warnings": list(map(str, warnings.filters)),
         "environment": dict(os.environ),
         "folder": os.getcwd(),
-        "path": list(sys.path),
+        "path": list(vars(sys)["path"]),
         "timeout": socket.getdefaulttimeout(),
         "handlers": len(logging.root.handlers),
         "level": logging.root.level,
