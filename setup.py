@@ -33,7 +33,7 @@ setup(
         "speechbrain_lact": [
             "inference/model/*",
             "inference/audio_tokenizer/*",
-            "processing/speaker_model/*",
+            "inference/speaker_model/*",
         ]
     },
     entry_points={

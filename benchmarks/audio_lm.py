@@ -56,10 +56,8 @@ from speechbrain_lact.inference.ASR import (  # noqa: E402
     LaCTASR,
 )
 from speechbrain_lact.inference.AudioLM import AudioGenerator  # noqa: E402
+from speechbrain_lact.inference.speakers import load_embedder  # noqa: E402
 from speechbrain_lact.lobes.models.LaCTAudioLM import Sampling  # noqa: E402
-from speechbrain_lact.processing.speaker_states import (  # noqa: E402
-    load_embedder,
-)
 
 RESULTS = HERE / "results"
 EDGES = (0, 5, 10, 20, 30, 60, 120, 180, 240, 300)  # seconds

@@ -33,18 +33,12 @@ import torch
 
 from speechbrain.utils.metric_stats import EER, ErrorRateStats
 from speechbrain_lact.dataio.audio import AudioFile
+from speechbrain_lact.evaluation.diarization import error_rate
 from speechbrain_lact.inference.ASR import MODEL_IN_THE_BOX, LaCTASR
-from speechbrain_lact.processing.diarization import (
-    Diarizer,
-    OnlineDiarizer,
-    Segment,
-    error_rate,
-)
-from speechbrain_lact.processing.speaker_states import (
-    SpeakerBank,
-    embed,
-    load_embedder,
-)
+from speechbrain_lact.inference.diarization import Diarizer, OnlineDiarizer
+from speechbrain_lact.inference.speakers import SpeakerBank, load_embedder
+from speechbrain_lact.processing.diarization.segments import Segment
+from speechbrain_lact.processing.voices import embed
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))

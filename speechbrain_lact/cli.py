@@ -309,7 +309,8 @@ def _transcribe_speakers(source, model, out, bank, rttm, number, find):
         asr = _load(*model)
         if incoming:
             path = _keep(incoming, stack, asr.sample_rate)
-        from speechbrain_lact.processing.diarization import Diarizer, write_rttm
+        from speechbrain_lact.inference.diarization import Diarizer
+        from speechbrain_lact.processing.diarization.rttm import write_rttm
 
         voices = find(asr)
         if bank is not None:
@@ -397,7 +398,7 @@ def load_voices(embedder, asr, trust=False):
     -------
     EncoderClassifier
     """
-    from speechbrain_lact.processing.speaker_states import (
+    from speechbrain_lact.inference.speakers import (
         DEFAULT_EMBEDDER,
         load_embedder,
     )
@@ -422,7 +423,7 @@ def open_bank(folder, asr, embedder):
     -------
     SpeakerBank
     """
-    from speechbrain_lact.processing.speaker_states import SpeakerBank
+    from speechbrain_lact.inference.speakers import SpeakerBank
 
     return SpeakerBank(folder, asr, embedder)
 

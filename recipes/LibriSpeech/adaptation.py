@@ -56,18 +56,15 @@ from speechbrain_lact.evaluation.statistics import (
     wer_by_position,
     wer_interval,
 )
-from speechbrain_lact.inference.ASR import (
-    MODEL_IN_THE_BOX,
-    LaCTASR,
-    fingerprint,
-)
+from speechbrain_lact.inference.ASR import MODEL_IN_THE_BOX, LaCTASR
 from speechbrain_lact.inference.export import PipelineState
-from speechbrain_lact.nnet.lact import LaCT, frozen_memory
-from speechbrain_lact.processing.speaker_states import (
+from speechbrain_lact.inference.session import fingerprint
+from speechbrain_lact.inference.speakers import (
     DEFAULT_EMBEDDER,
     SpeakerBank,
     load_embedder,
 )
+from speechbrain_lact.nnet.lact import LaCT, frozen_memory
 
 logger = get_logger(__name__)
 

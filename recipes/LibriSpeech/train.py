@@ -58,6 +58,7 @@ from speechbrain_lact.inference.export import (
     push_model,
     write_model,
 )
+from speechbrain_lact.inference.speakers import load_embedder
 from speechbrain_lact.lobes.models.transformer.LaCT import LaCTEncoderState
 from speechbrain_lact.nnet.lact import LaCT, frozen_memory
 from speechbrain_lact.processing.boundaries import greedy_labels
@@ -65,7 +66,6 @@ from speechbrain_lact.processing.sessions import (
     SessionBatchSampler,
     SessionStates,
 )
-from speechbrain_lact.processing.speaker_states import load_embedder
 from speechbrain_lact.utils.brain import GlobalBatches
 from speechbrain_lact.utils.processes import on_main, total
 from speechbrain_lact.utils.run_record import RunRecord, describe_run

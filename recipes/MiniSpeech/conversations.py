@@ -21,7 +21,8 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from speechbrain_lact.processing.diarization import Segment, write_rttm
+from speechbrain_lact.processing.diarization.rttm import write_rttm
+from speechbrain_lact.processing.diarization.segments import Segment
 from speechbrain_lact.utils.console import check_new_file, script
 
 SAMPLE_RATE = 16000

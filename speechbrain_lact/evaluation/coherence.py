@@ -22,8 +22,8 @@ from matplotlib.ticker import LogLocator
 
 from speechbrain.utils.edit_distance import accumulatable_wer_stats
 from speechbrain_lact.evaluation.statistics import wer_interval
-from speechbrain_lact.processing.speaker_states import (
-    LEAST,
+from speechbrain_lact.processing.voices import (
+    MIN_SOUND,
     RANGE,
     SILENCE,
     embed,
@@ -218,7 +218,7 @@ def speaker_similarity(wav, prompt, rate, embedder, window=3.0, step=1.0):
     rate : int
         Samples per second of both.
     embedder : EncoderClassifier
-        As of `processing.speaker_states.load_embedder`.
+        As of `inference.speakers.load_embedder`.
     window, step : float
         Seconds that are compared, and from one to the next.
 
@@ -236,7 +236,7 @@ def speaker_similarity(wav, prompt, rate, embedder, window=3.0, step=1.0):
 
     Example
     -------
-    >>> from speechbrain_lact.processing.speaker_states import load_embedder
+    >>> from speechbrain_lact.inference.speakers import load_embedder
     >>> wav = torch.randn(64000) / 10
     >>> times, cosines = speaker_similarity(wav, wav, 16000, load_embedder())
     >>> times
@@ -245,9 +245,9 @@ def speaker_similarity(wav, prompt, rate, embedder, window=3.0, step=1.0):
     if not (window > 0 and step > 0):
         raise ValueError(f"window, step: {window}, {step} s, must be above 0")
     wav = _samples(wav, rate, window)
-    prompt = _samples(prompt, rate, LEAST, "prompt")
-    if len(sounding(prompt, rate)) < LEAST * rate:
-        raise ValueError(f"prompt: less than {LEAST} s of sound")
+    prompt = _samples(prompt, rate, MIN_SOUND, "prompt")
+    if len(sounding(prompt, rate)) < MIN_SOUND * rate:
+        raise ValueError(f"prompt: less than {MIN_SOUND} s of sound")
     normalizer = getattr(embedder, "audio_normalizer", None)
     wanted = getattr(normalizer, "sample_rate", rate)
     hop = round(step * rate)
@@ -683,7 +683,7 @@ def word_errors(wav, text, rate, asr):
     words = text.upper().split()
     if not words:
         raise ValueError(f"text: {text!r} has no words")
-    wav = _resample(_samples(wav, rate, LEAST), rate, asr.sample_rate)
+    wav = _resample(_samples(wav, rate, MIN_SOUND), rate, asr.sample_rate)
     heard, _ = asr.transcribe_batch(wav[None], torch.ones(1))
     found = accumulatable_wer_stats([words], [heard[0].upper().split()])
     kinds = "insertions", "deletions", "substitutions"

@@ -682,7 +682,7 @@ similarity, _ = model.verify_files("one.wav", "other.wav")
 print(float(similarity) > model.hparams.threshold)
 ```
 
-`speechbrain_lact.processing.speaker_states.load_embedder` loads the same
+`speechbrain_lact.inference.speakers.load_embedder` loads the same
 folder for a bank of speakers."""
 
 EMBEDDER_RESULTS = """\

@@ -350,7 +350,7 @@ def subtitles(words, kind, seconds=float("inf")):
 
     Example
     -------
-    >>> from speechbrain_lact.inference.ASR import Word
+    >>> from speechbrain_lact.inference.words import Word
     >>> words = [Word("GOOD", 0.5, 0.9), Word("MORNING", 1.0, 1.8)]
     >>> print(subtitles(words, ".srt").rstrip())
     1

@@ -23,7 +23,6 @@ import torch
 
 from speechbrain_lact import cli
 from speechbrain_lact.cli import MODEL, load_model, main
-from speechbrain_lact.inference.ASR import Word
 from speechbrain_lact.inference.transcripts import (
     Output,
     Recording,
@@ -31,6 +30,7 @@ from speechbrain_lact.inference.transcripts import (
     printable,
     subtitles,
 )
+from speechbrain_lact.inference.words import Word
 from speechbrain_lact.utils.console import signals
 
 ROOT = Path(__file__).parents[2]

@@ -20,7 +20,8 @@ from tqdm import tqdm
 
 from speechbrain.utils.metric_stats import ErrorRateStats
 from speechbrain_lact.dataio.librispeech_layout import write_chapter
-from speechbrain_lact.inference.ASR import LaCTASR, fingerprint
+from speechbrain_lact.inference.ASR import LaCTASR
+from speechbrain_lact.inference.session import fingerprint
 from speechbrain_lact.lobes.models.pretrained import PretrainedFrontEnd
 
 SCRIPT = test_adaptation.SCRIPT.with_name("transfer.py")

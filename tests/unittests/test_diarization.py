@@ -33,22 +33,14 @@ from recipes.MiniSpeech.conversations import (
 from recipes.MiniSpeech.mini_speech_prepare import prepare_mini_speech
 from speechbrain.utils.metric_stats import ErrorRateStats
 from speechbrain_lact.cli import main
+from speechbrain_lact.evaluation.diarization import error_rate
 from speechbrain_lact.inference.ASR import MODEL_IN_THE_BOX, LaCTASR
-from speechbrain_lact.processing.diarization import (
-    Diarizer,
-    OnlineClusters,
-    OnlineDiarizer,
-    Segment,
-    cluster,
-    error_rate,
-    merge,
-    read_rttm,
-    write_rttm,
-)
-from speechbrain_lact.processing.speaker_states import (
-    SpeakerBank,
-    load_embedder,
-)
+from speechbrain_lact.inference.diarization import Diarizer, OnlineDiarizer
+from speechbrain_lact.inference.speakers import SpeakerBank, load_embedder
+from speechbrain_lact.processing.diarization.cluster import cluster
+from speechbrain_lact.processing.diarization.online import OnlineClusters
+from speechbrain_lact.processing.diarization.rttm import read_rttm, write_rttm
+from speechbrain_lact.processing.diarization.segments import Segment, merge
 
 RATE = 16000
 PITCHES = {"Ann": 400, "Bo": 900, "Cy": 1600, "Di": 2500}
@@ -691,8 +683,9 @@ def test_without_scikit_learn(tmp_path):
     """Nothing else needs it; the message says what to install."""
     code = (
         "import sys; sys.modules['sklearn'] = None\n"
-        "from speechbrain_lact.processing import diarization as d\n"
-        "try: d.write_rttm([d.Segment(0, 1, 'Ann')], 'x.rttm', 'x')\n"
+        "from speechbrain_lact.processing.diarization import rttm, segments\n"
+        "segment = segments.Segment(0, 1, 'Ann')\n"
+        "try: rttm.write_rttm([segment], 'x.rttm', 'x')\n"
         "except ImportError as error: print(error)"
     )
     done = subprocess.run(

@@ -12,7 +12,7 @@ import sys
 import numpy as np
 import torch
 
-from speechbrain_lact.processing.diarization import cluster
+from speechbrain_lact.processing.diarization.cluster import cluster
 
 IMPORT = """
 import json, locale, logging, os, pkgutil, random, signal, socket, sys

@@ -32,14 +32,15 @@ from hypothesis import (
 )
 from safetensors.torch import save_file
 
-from speechbrain_lact.inference.ASR import LaCTASR, SessionState
+from speechbrain_lact.inference.ASR import LaCTASR
 from speechbrain_lact.inference.export import write_model
-from speechbrain_lact.nnet.state import Waiting
-from speechbrain_lact.processing.speaker_states import (
+from speechbrain_lact.inference.session import SessionState
+from speechbrain_lact.inference.speakers import (
     SpeakerBank,
     Voice,
     load_embedder,
 )
+from speechbrain_lact.nnet.state import Waiting
 
 ROOT = Path(__file__).parents[2]
 RATE = 16000
