@@ -1,4 +1,4 @@
-"""What was heard in recordings, as files: JSON lines, text, subtitles.
+"""Transcripts as files: JSON lines, text, subtitles.
 
 Authors
 * speechbrain_lact contributors 2026
@@ -39,14 +39,14 @@ ESCAPES = {code: repr(chr(code))[1:-1] for code in CONTROLS}
 
 @dataclass
 class Recording:
-    """A recording, and what was heard in it."""
+    """A recording, and what was recognised in it."""
 
     name: str
     path: str
     text: str = ""
     """What is said in it, if that is known."""
     words: list = None
-    """Word by word what was heard."""
+    """Word by word what was recognised."""
     seconds: float = 0.0
     error: str = ""
     """Why it cannot be transcribed."""
@@ -54,8 +54,8 @@ class Recording:
     """The part of the file, as `AudioFile` takes it."""
 
     @property
-    def heard(self):
-        """What was heard as text."""
+    def hypothesis(self):
+        """What was recognised, as text."""
         return " ".join(word.text for word in self.words)
 
 
@@ -310,9 +310,9 @@ class Output:
         recording : Recording
             With its words.
         """
-        line = recording.heard
+        line = recording.hypothesis
         if self.kind == ".jsonl":
-            row = {"file": self._name(recording), "text": recording.heard}
+            row = {"file": self._name(recording), "text": recording.hypothesis}
             row["words"] = [asdict(word) for word in recording.words]
             row["seconds"] = round(recording.seconds, 3)
             line = json.dumps(row, ensure_ascii=False)

@@ -23,7 +23,8 @@ import pytest
 import soundfile
 import torch
 
-from speechbrain_lact.cli import MODEL, load_model
+from speechbrain_lact.cli.model import load_model
+from speechbrain_lact.cli.options import MODEL
 from speechbrain_lact.dataio.audio import AudioFile, warn
 from speechbrain_lact.dataio.pipe import Incoming
 from speechbrain_lact.inference.transcripts import subtitles
