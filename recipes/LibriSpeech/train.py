@@ -47,11 +47,11 @@ from speechbrain.utils.logger import get_logger
 from speechbrain_lact.convert import read_converted
 from speechbrain_lact.dataio.audio import read_audio
 from speechbrain_lact.dataio.batch import Batch
-from speechbrain_lact.inference.card import (
+from speechbrain_lact.inference.card.recogniser import write_card
+from speechbrain_lact.inference.card.sources import (
     count_hours,
     recorded_sources,
     training_sources,
-    write_card,
 )
 from speechbrain_lact.inference.export import (
     check_repo,
