@@ -27,7 +27,7 @@ from speechbrain_lact.cli.model import load_model
 from speechbrain_lact.cli.options import MODEL
 from speechbrain_lact.dataio.audio import AudioFile, warn
 from speechbrain_lact.dataio.pipe import Incoming
-from speechbrain_lact.inference.transcripts import subtitles
+from speechbrain_lact.inference.subtitles import subtitles
 from speechbrain_lact.inference.words import Word
 
 ROOT = Path(__file__).parents[2]

@@ -24,12 +24,12 @@ import torch
 from speechbrain_lact.cli import main, transcribe
 from speechbrain_lact.cli.model import load_model
 from speechbrain_lact.cli.options import MODEL
+from speechbrain_lact.inference.subtitles import subtitles
 from speechbrain_lact.inference.transcripts import (
     Output,
     Recording,
     clock,
     printable,
-    subtitles,
 )
 from speechbrain_lact.inference.words import Word
 from speechbrain_lact.utils.console import signals
