@@ -89,7 +89,7 @@ def assign(bounds, windows, scores):
     >>> windows = split_windows(0.0, 2.0, WINDOW, HOP)
     >>> scores = torch.tensor([[0.9, 0.0]] * 2 + [[0.0, 0.9]] * 3)
     >>> assign((0.0, 2.0), windows, scores)
-    [(0.0, 0.75, 0), (0.75, 2.0, 1)]
+    [(0.0, 1.0, 0), (1.0, 2.0, 1)]
     """
     start, end = bounds
     cells = max(round((end - start) / HOP), 1)
