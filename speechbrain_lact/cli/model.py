@@ -11,8 +11,11 @@ from speechbrain_lact.cli.messages import brief
 MODEL_FILES = ("hyperparams.yaml", "model.safetensors", "tokenizer.model")
 
 
-# What every exported model's YAML has.
-ENCODER = "speechbrain_lact.inference.export.Encoder"
+# What every exported model's YAML has one of.
+ENCODERS = (
+    "speechbrain_lact.lobes.models.pipeline.Encoder",
+    "speechbrain_lact.inference.export.Encoder",  # before that
+)
 
 
 def load_quietly(*options):
@@ -66,7 +69,7 @@ def load_model(folder, device=None, block=None, trust=False):
                 "has one with --model"
             )
     text = (folder / "hyperparams.yaml").read_text(errors="replace")
-    if ENCODER not in text:
+    if not any(name in text for name in ENCODERS):
         raise ValueError(
             f"{folder}: not a model that recipes/LibriSpeech/train.py has "
             "written; name another one with --model"
