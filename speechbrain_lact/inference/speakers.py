@@ -4,32 +4,18 @@ Authors
 * speechbrain_lact contributors 2026
 """
 
-import hashlib
-import json
-import os
-import re
-import tempfile
-import time
-import weakref
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError, safe_open
 
 from speechbrain.inference.classifiers import EncoderClassifier
 from speechbrain.utils.logger import get_logger
 from speechbrain_lact.inference.folder import Untrusted, load_interface
 from speechbrain_lact.inference.session import SessionState, fingerprint
-from speechbrain_lact.nnet.state import (
-    STATE_VERSION,
-    State,
-    buffer,
-    check_kind,
-    differences,
-    nested,
-)
+from speechbrain_lact.inference.speaker_files import SpeakerFiles, Voice
+from speechbrain_lact.nnet.state import check_kind
 from speechbrain_lact.processing.diarization.segments import alone
 from speechbrain_lact.processing.voices import (
     MIN_SOUND,
@@ -38,11 +24,6 @@ from speechbrain_lact.processing.voices import (
     likeness,
     sounding,
 )
-
-try:
-    import fcntl
-except ImportError:  # Windows: nothing keeps a second process out
-    fcntl = None
 
 logger = get_logger(__name__)
 
@@ -57,29 +38,13 @@ SECONDS_FACTOR = 0.6
 # Seconds of a recording that a voice is known by.
 MAX_SECONDS = 60.0
 
-# Parts of an identity that messages name.
-SHOWN_KEYS = ("model", "block", "embedder")
-
-SPEAKER_FILE = re.compile(r"[0-9a-f]{64}\.safetensors")
-UNFINISHED_FILE = re.compile(SPEAKER_FILE.pattern + r"\.\d+\.part")
-
-
-@dataclass
-class Voice(State):
-    """What the bank keeps of a speaker: one file."""
-
-    embeddings: torch.Tensor = buffer("left")
-    """Of the last recordings, the newest at the end [1, K, E]."""
-    state: SessionState = nested(SessionState)
-    """What the model has learned of the voice."""
-
 
 class SpeakerBank:
     """Speakers, how they sound, and what the model has learned of each.
 
-    The bank is a folder. Every change is on the disk when the method that made
-    it returns. A speaker is one file, written aside and then renamed, so that
-    a process killed at any moment leaves each speaker as before or as after.
+    The bank is a folder (`SpeakerFiles`). Every change is on the disk when the
+    method that made it returns; a process killed at any moment leaves each
+    speaker as before or as after.
     States are read when asked for; memory holds one embedding a speaker.
 
     Arguments
@@ -159,10 +124,13 @@ class SpeakerBank:
         self.max_embeddings = max_embeddings
         self.identity = {**asr.identity, "embedder": _identity(embedder)}
         # Centroids by name, in the order of use.
-        self._centroids, self._table, self._stamp = {}, None, 0
-        self._lock = weakref.finalize(self, os.close, _hold(self.folder))
+        self._centroids, self._table = {}, None
+        self.files = SpeakerFiles(
+            self.folder, self.identity, lambda: asr.identity
+        )
         try:
-            self._open()
+            for name, embeddings in self.files.read():
+                self._centroids[name] = _centroid(embeddings)
         except BaseException:
             self.close()
             raise
@@ -181,7 +149,7 @@ class SpeakerBank:
 
     def close(self):
         """Lets others open the folder. All is on the disk already."""
-        self._lock()
+        self.files.close()
 
     def names(self):
         """The speakers, the one used longest ago first.
@@ -391,7 +359,7 @@ class SpeakerBank:
             A speaker of the bank.
         """
         self._check_known(name)
-        self._path(name).unlink(missing_ok=True)
+        self.files.remove(name)
         del self._centroids[name]
         self._table = None
 
@@ -419,89 +387,28 @@ class SpeakerBank:
             return 1.0
         return likeness(self._embed(sound[: count * size].view(count, size)))
 
-    def _open(self):
-        """Reads how the speakers sound; removes what a kill has left."""
-        found = []
-        for path in self.folder.iterdir():
-            if UNFINISHED_FILE.fullmatch(path.name):
-                path.unlink()
-            elif SPEAKER_FILE.fullmatch(path.name):
-                found.append((path.stat().st_mtime_ns, path))
-        for self._stamp, path in sorted(found):
-            try:
-                with safe_open(path, "pt") as file:
-                    metadata = file.metadata()
-                    embeddings = file.get_tensor("embeddings")[0]
-                config = json.loads(metadata["config"])
-                name = config.pop("name")
-                whole = self._path(name) == path
-            except (
-                SafetensorError,
-                AttributeError,
-                LookupError,
-                TypeError,
-                ValueError,
-            ):
-                whole = False
-            if not whole:
-                raise ValueError(f"{path}: no speaker, or damaged; remove it")
-            if metadata.get("version") != str(STATE_VERSION):
-                raise ValueError(
-                    f"{self.folder}: bank of another version of this package: "
-                    f"enrol the speakers again, in a new folder"
-                )
-            if config != self.identity:
-                raise ValueError(
-                    f"{self.folder}: bank of another model or embedder: "
-                    f"{_compare(config, self.identity)}"
-                )
-            self._centroids[name] = _centroid(embeddings)
-
-    def _path(self, name):
-        """The file of a speaker."""
-        if not self._lock.alive:
-            raise ValueError(f"{self.folder}: this bank is closed")
-        digest = hashlib.sha256(name.encode("utf-8", "surrogatepass"))
-        return self.folder / f"{digest.hexdigest()}.safetensors"
-
-    def _config(self, name):
-        """What a speaker's file belongs to."""
-        now = {**self.identity, **self.asr.identity}
-        if now != self.identity:  # another look-ahead was chosen
-            raise ValueError(
-                f"{self.folder}: the model of this bank has become another "
-                f"one: {_compare(self.identity, now)}"
-            )
-        return {**now, "name": name}
-
     def _load(self, name):
         """A speaker of the bank."""
         self._check_known(name)
-        path = str(self._path(name))
-        voice = Voice.load(path, self._config(name))
+        voice = self.files.load(name)
         size = len(self._centroids[name])
         known = self._centroids[name].new_zeros(1, 0, size)
         like = Voice(known, self.asr.initial_state())
         # Counts are looked at where the state is used.
-        voice.check(like, 1, path, counts=False)
+        voice.check(like, 1, str(self.files.path(name)), counts=False)
         return replace(voice, state=voice.state.to(self.asr.device))
 
     def _write(self, name, voice):
         """Makes it what the bank has of a speaker."""
-        path = self._path(name)
-        try:
-            voice.save(str(path), self._config(name))
-        except OSError as error:
-            raise OSError(f"{path}: cannot be written: {error}") from error
+        self.files.write(name, voice)
         self._centroids[name] = _centroid(voice.embeddings[0])
         self._table = None
         self._use(name)
 
     def _use(self, name):
-        """Makes a speaker the one used last, also for the next process."""
+        """Makes a speaker the one used last."""
         self._centroids[name] = self._centroids.pop(name)
-        self._stamp = max(time.time_ns(), self._stamp + 1)
-        os.utime(self._path(name), ns=(self._stamp, self._stamp))
+        self.files.use(name)
 
     def _check_known(self, name):
         if not isinstance(name, str) or name not in self:
@@ -598,30 +505,6 @@ def _identity(embedder):
     return fingerprint(embedder)
 
 
-def _hold(folder):
-    """Makes the folder; a descriptor that keeps others out while open."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=folder).close()
-        # A folder cannot be opened where there is no fcntl.
-        descriptor = os.open(folder if fcntl else os.devnull, os.O_RDONLY)
-    except OSError as error:
-        raise OSError(
-            f"{folder}: a bank of speakers cannot be kept here: "
-            f"{error.strerror}; name a folder that can be written"
-        ) from error
-    try:
-        if fcntl:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        raise OSError(
-            f"{folder}: this bank is open already, here or in another "
-            "process; close it there first"
-        ) from None
-    return descriptor
-
-
 def _check_name(name):
     if not isinstance(name, str) or not 1 <= len(name) <= 10_000:
         raise ValueError(
@@ -633,14 +516,3 @@ def _shown(name):
     """A name within a message, on one line."""
     text = repr(name)
     return text if len(text) <= 60 else f"{text[:60]}..."
-
-
-def _compare(given, wanted):
-    """What two models or embedders are, in words."""
-    names = [
-        ", ".join(f"{key} {one.get(key)}" for key in SHOWN_KEYS)
-        for one in (given, wanted)
-    ]
-    if names[0] != names[1]:
-        return f"{names[0]}, not {names[1]}"
-    return differences(given, wanted)
