@@ -4,11 +4,10 @@ Authors
 * speechbrain_lact contributors 2026
 """
 
-from dataclasses import replace
-
 import torch
 
 from speechbrain_lact.dataio.audio import LEAST_SECONDS
+from speechbrain_lact.processing.diarization.segments import Segment
 
 # Seconds of a piece of a recording, at least and at most.
 MIN_PIECE, MAX_PIECE = 10.0, 20.0
@@ -74,7 +73,6 @@ def cut_segments(wav, segments, sample_rate):
 
     Example
     -------
-    >>> from speechbrain_lact.processing.diarization.segments import Segment
     >>> segments = [Segment(1.0, 2.0, "Ann"), Segment(2.1, 3.0, "Bo")]
     >>> for segment, start, part in cut_segments(
     ...     torch.zeros(500), segments, sample_rate=100
@@ -100,7 +98,7 @@ def cut_segments(wav, segments, sample_rate):
             end = min(round(one.end, 3), milliseconds(first, sample_rate))
             # Not a part that lies before or behind the segment.
             if len(part) >= LEAST_SECONDS * sample_rate and begin < end:
-                found = replace(one, start=begin, end=end)
+                found = Segment(begin, end, one.speaker)
                 cut.append((found, start, part))
     return sorted(cut, key=lambda found: found[0].start)
 
