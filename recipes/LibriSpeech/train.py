@@ -51,17 +51,18 @@ from speechbrain_lact.corpora.manifests import prepare_manifests
 from speechbrain_lact.corpora.mini_speech import prepare_mini_speech
 from speechbrain_lact.dataio.audio import read_audio
 from speechbrain_lact.dataio.batch import Batch
-from speechbrain_lact.inference.card import (
+from speechbrain_lact.inference.card.recogniser import write_card
+from speechbrain_lact.inference.card.sources import (
     count_hours,
     recorded_sources,
     training_sources,
-    write_card,
 )
 from speechbrain_lact.inference.export import (
     check_repo,
     push_model,
     write_model,
 )
+from speechbrain_lact.inference.speakers import load_embedder
 from speechbrain_lact.lobes.models.transformer.LaCT import LaCTEncoderState
 from speechbrain_lact.nnet.lact import LaCT, frozen_memory
 from speechbrain_lact.processing.boundaries import greedy_labels
@@ -69,7 +70,6 @@ from speechbrain_lact.processing.sessions import (
     SessionBatchSampler,
     SessionStates,
 )
-from speechbrain_lact.processing.speaker_states import load_embedder
 from speechbrain_lact.utils.brain import GlobalBatches
 from speechbrain_lact.utils.processes import on_main, total
 from speechbrain_lact.utils.run_record import RunRecord, describe_run

@@ -40,7 +40,7 @@ from speechbrain_lact.corpora.mini_speech.channel import (
 from speechbrain_lact.corpora.mini_speech.rooms import make_room
 from speechbrain_lact.dataio.audio import read_audio
 from speechbrain_lact.dataio.batch import Batch
-from speechbrain_lact.inference.card import write_embedder_card
+from speechbrain_lact.inference.card.embedder import write_embedder_card
 from speechbrain_lact.inference.export import write_embedder
 from speechbrain_lact.utils.brain import GlobalBatches
 from speechbrain_lact.utils.processes import on_main
