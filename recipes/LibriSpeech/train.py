@@ -45,6 +45,10 @@ from speechbrain.tokenizers.SentencePiece import SentencePiece
 from speechbrain.utils.distributed import if_main_process
 from speechbrain.utils.logger import get_logger
 from speechbrain_lact.convert import read_converted
+from speechbrain_lact.corpora.download import download_librispeech
+from speechbrain_lact.corpora.librispeech import prepare_librispeech
+from speechbrain_lact.corpora.manifests import prepare_manifests
+from speechbrain_lact.corpora.mini_speech import prepare_mini_speech
 from speechbrain_lact.dataio.audio import read_audio
 from speechbrain_lact.dataio.batch import Batch
 from speechbrain_lact.inference.card.recogniser import write_card
@@ -757,14 +761,6 @@ def prepare_data(settings, skip_prep=False):
     dict
         CSV paths: `train`, and lists `valid` and `test`.
     """
-    sys.path[:0] = [str(HERE), str(HERE.parent / "MiniSpeech")]
-    from librispeech_prepare import (
-        download_librispeech,
-        prepare_librispeech,
-        prepare_manifests,
-    )
-    from mini_speech_prepare import prepare_mini_speech
-
     folder = settings["save_folder"]
     options = {
         "max_duration": settings["max_duration"],

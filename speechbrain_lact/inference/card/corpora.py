@@ -13,7 +13,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from speechbrain_lact.dataio.librispeech_layout import SETTINGS_FILE
+from speechbrain_lact.corpora.folder import SETTINGS_FILE
 
 
 @dataclass(frozen=True)
