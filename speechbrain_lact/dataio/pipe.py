@@ -20,7 +20,7 @@ from speechbrain_lact.dataio.audio import (
     warn,
 )
 from speechbrain_lact.dataio.decode import check_layout, walk_chunks
-from speechbrain_lact.utils.console import STDIN
+from speechbrain_lact.utils.console import STDIN, signals
 
 # Seconds of a pipe read at a time, to be saved.
 READ_SECONDS = 10.0
@@ -184,9 +184,13 @@ class Incoming:
                 # Half a sample.
                 self.kept = b""
             if data:
-                samples, _ = soundfile.read(
-                    io.BytesIO(data), dtype="float32", always_2d=True, **layout
-                )
+                with signals.hold():
+                    samples, _ = soundfile.read(
+                        io.BytesIO(data),
+                        dtype="float32",
+                        always_2d=True,
+                        **layout,
+                    )
                 done += len(samples)
                 yield samples
         if done < LEAST_SECONDS * rate:
