@@ -54,7 +54,10 @@ from speechbrain_lact.utils.console import (
 MODEL = Path(__file__).parent / "inference" / "model"
 MODEL_FILES = ("hyperparams.yaml", "model.safetensors", "tokenizer.model")
 # What every exported model's YAML has.
-ENCODER = "speechbrain_lact.inference.export.Encoder"
+ENCODERS = (
+    "speechbrain_lact.lobes.models.pipeline.Encoder",
+    "speechbrain_lact.inference.export.Encoder",  # before that
+)
 
 # Longer recordings are not put in batches [s].
 SHORT = 60.0
@@ -678,7 +681,7 @@ def load_model(folder, device=None, block=None, trust=False):
                 "has one with --model"
             )
     text = (folder / "hyperparams.yaml").read_text(errors="replace")
-    if ENCODER not in text:
+    if not any(name in text for name in ENCODERS):
         raise ValueError(
             f"{folder}: not a model that recipes/LibriSpeech/train.py has "
             "written; name another one with --model"

@@ -61,7 +61,7 @@ from speechbrain_lact.inference.ASR import (
     LaCTASR,
     fingerprint,
 )
-from speechbrain_lact.inference.export import PipelineState
+from speechbrain_lact.lobes.models.pipeline import PipelineState
 from speechbrain_lact.nnet.lact import LaCT, frozen_memory
 from speechbrain_lact.processing.speaker_states import (
     DEFAULT_EMBEDDER,

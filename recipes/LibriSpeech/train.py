@@ -12,6 +12,7 @@ Authors
 * speechbrain_lact contributors 2026
 """
 
+import functools
 import json
 import logging
 import math
@@ -58,9 +59,9 @@ from speechbrain_lact.inference.export import (
     push_model,
     write_model,
 )
+from speechbrain_lact.lobes.models.pipeline import Encoder, log_softmax
 from speechbrain_lact.lobes.models.transformer.LaCT import LaCTEncoderState
 from speechbrain_lact.nnet.lact import LaCT, frozen_memory
-from speechbrain_lact.processing.boundaries import greedy_labels
 from speechbrain_lact.processing.sessions import (
     SessionBatchSampler,
     SessionStates,
@@ -131,93 +132,71 @@ class ASR(GlobalBatches, sb.Brain):
         if train and self.hparams.speed_perturb is not None:
             wavs = self.hparams.speed_perturb(wavs)
         began = time.perf_counter()
-        feats, lengths = self.hparams.compute_features(wavs, lengths)
-        heard = feats, lengths
-        feats = self.modules.normalize(
-            feats, lengths, epoch=self.hparams.epoch_counter.current
+        pipeline = self.pipeline(stage)
+        inputs = pipeline.front(
+            wavs,
+            lengths,
+            epoch=self.hparams.epoch_counter.current,
+            augment=self.hparams.feature_augment if train else None,
         )
-        if train and self.hparams.feature_augment is not None:
-            feats, lengths = self.hparams.feature_augment(feats, lengths)
-        src, lengths = self.modules.CNN(feats, lengths)
-        tokens = batch.tokens_bos[0] if self.has_decoder else None
-        options = self.chunks(stage)
-        options["ends"] = self.chunk_ends(heard, src, lengths, options)
-        encoded, decoded = self.encode(
-            src, tokens, lengths, batch, stage, **options
-        )
-        log_probs = self.modules.ctc_lin(encoded).float().log_softmax(-1)
+        encoded, decoded = self.encode(pipeline, inputs, batch, stage)
+        log_probs = pipeline.log_probabilities(encoded)
         if self.has_decoder:
-            decoded = self.modules.seq_lin(decoded).float().log_softmax(-1)
+            decoded = log_softmax(self.modules.seq_lin(decoded))
         self.seconds += time.perf_counter() - began
         self.audio += float(batch.duration.sum())
-        return log_probs, lengths, encoded, decoded
+        return log_probs, inputs.lengths, encoded, decoded
 
-    def chunks(self, stage):
-        """Blocks of a batch, for encoders that stream."""
+    def pipeline(self, stage):
+        """The way from waveforms to log-probabilities, as the exported model
+        has it; made of the modules as they are now, which may be wrapped."""
         sampler = getattr(self.hparams, "dynchunktrain_config_sampler", None)
-        if sampler is None:
-            return {}
-        return {"dynchunktrain_config": sampler(stage)}
+        return Encoder(
+            self.hparams.compute_features,
+            self.modules.normalize,
+            self.modules.CNN,
+            self.modules.Transformer,
+            self.modules.ctc_lin,
+            sampler and functools.partial(sampler, stage),
+            getattr(self.modules, "initial_memory", None),
+            getattr(self.hparams, "boundaries", None),
+            vocab_size=self.tokenizer.sp.vocab_size(),
+        )
 
-    def chunk_ends(self, heard, src, lengths, options):
-        """Where chunks of the memory may end, if not at a fixed length.
-
-        The same as in the exported model: what the encoder is given, a pass
-        before is given, too.
-        """
-        find = getattr(self.hparams, "boundaries", None)
-        if find is None:
-            return None
-
-        def head(encoded):
-            """Scores of the tokens that there are."""
-            size = self.tokenizer.sp.vocab_size()
-            return self.modules.ctc_lin(encoded)[..., :size]
-
-        def recognise():
-            """Greedy labels of the model as it is."""
-            encoder = self.modules.Transformer
-            return greedy_labels(encoder, head, src, lengths, **options)
-
-        return find(*heard, recognise)
-
-    def encode(self, src, tokens, lengths, batch, stage, **options):
+    def encode(self, pipeline, inputs, batch, stage):
         """Outputs of encoder and decoder under the kind of memory tried."""
-        encoder = self.modules.Transformer
-        options["wav_len"] = lengths
-        if options["ends"] is None:  # not all encoders know them
-            del options["ends"]
+        tokens = batch.tokens_bos[0] if self.has_decoder else None
         if self.memory == "none":
-            return encoder(src, tokens, **options)
+            return pipeline.encode(inputs, tokens=tokens)[:2]
         place = batch.session, [int(p) for p in batch.position]
         if self.memory in ("reset", "frozen"):
-            state = self.states.module.initial_state(len(src))
+            state = self.states.module.initial_state(len(inputs.src))
         else:
             chance = 0.0
             if stage == sb.Stage.TRAIN:
                 chance = self.hparams.reset_probability
             state = self.states.start(*place, reset_probability=chance)
-        if hasattr(self.modules, "initial_memory"):
-            state = self.begin(state, batch)
-        *outputs, after = encoder(src, tokens, state=state, **options)
+        if pipeline.initial_memory is not None:
+            state = pipeline.begin(state, **self.kinds(batch))
+        *outputs, after = pipeline.encode(inputs, state, tokens=tokens)
         self.updates += (after.updates - state.updates).tolist()
         self.skipped += int((after.skipped - state.skipped).sum())
         ends = stage != sb.Stage.TRAIN or self.boundary or self.through == 1
         self.states.keep(*place, after, detach=ends)
         if self.memory == "other":
             state = self.other_voices(batch.spk_id, state)
-            *outputs, _ = encoder(src, tokens, state=state, **options)
+            *outputs, _ = pipeline.encode(inputs, state, tokens=tokens)
         return outputs
 
-    def begin(self, state, batch):
-        """Rows that begin take the memory of their domain and voice."""
+    def kinds(self, batch):
+        """Domain and voice of each row, as the model wants them."""
         kinds = {}
         if self.hparams.domains:
             kinds["domains"] = [name or None for name in batch.domain]
         if self.hparams.speaker_encoder is not None:
             voices = [self.voice(place) for place in batch.voice]
             kinds["embeddings"] = torch.stack(voices).to(self.device)
-        return self.modules.initial_memory(self.states.module, state, **kinds)
+        return kinds
 
     def voice(self, place):
         """Embedding of a recording, made once; zeros if it cannot be read."""

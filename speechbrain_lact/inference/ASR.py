@@ -17,9 +17,9 @@ from speechbrain.inference.ASR import EncoderASR
 from speechbrain.utils.logger import get_logger
 from speechbrain_lact.dataio.audio import LEAST_SECONDS, AudioFile, pad_waves
 from speechbrain_lact.decoders.streaming import collapse
-from speechbrain_lact.inference.export import PipelineState
 from speechbrain_lact.inference.folder import load_interface
 from speechbrain_lact.lobes.features import sample_counts
+from speechbrain_lact.lobes.models.pipeline import PipelineState
 from speechbrain_lact.nnet.checks import check_number, check_tensor, check_waves
 from speechbrain_lact.nnet.state import (
     State,
