@@ -20,7 +20,6 @@ from hypothesis import (
     strategies as st,
 )
 
-from recipes.LibriSpeech.train import ASR
 from speechbrain.core import Stage
 from speechbrain.inference.VAD import VAD
 from speechbrain.processing.features import InputNormalization
@@ -47,6 +46,7 @@ from speechbrain_lact.processing.boundaries import (
     silence_ends,
     wave_levels,
 )
+from speechbrain_lact.training.asr import ASR
 from speechbrain_lact.utils.dynamic_chunks import BlockSampler
 
 EXAMPLES = settings(max_examples=8, deadline=None, derandomize=True)

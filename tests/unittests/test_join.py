@@ -9,7 +9,7 @@ import pytest
 import soundfile
 
 from recipes.LibriSpeech.librispeech_prepare import prepare_manifests
-from recipes.LibriSpeech.train import join_utterances, make_dataset
+from speechbrain_lact.training.data import join_utterances, make_dataset
 
 
 def make_rows():

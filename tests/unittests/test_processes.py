@@ -21,14 +21,14 @@ from speechbrain.dataio.dataloader import make_dataloader
 from speechbrain.dataio.dataset import DynamicItemDataset
 from speechbrain_lact.dataio.batch import Batch
 from speechbrain_lact.processing.sessions import SessionBatchSampler
-from speechbrain_lact.utils.brain import GlobalBatches
+from speechbrain_lact.training.global_batches import GlobalBatches
 from speechbrain_lact.utils.checkpoints import WholeCheckpointer
 
-ROOT = Path(__file__).parents[2]
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
 BEGIN = """
 import json, os, sys, time
 import torch
-sys.path.insert(0, "tests/unittests")
 rank = int(os.environ["RANK"])
 torch.distributed.init_process_group("gloo")
 from test_processes import *
@@ -46,6 +46,10 @@ def together(script, *arguments, processes=2):
     for rank in range(processes):
         place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": processes}
         place.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=port)
+        # This file's functions are the script's, too.
+        place["PYTHONPATH"] = os.pathsep.join(
+            [str(HERE), os.environ.get("PYTHONPATH", "")]
+        )
         env = {**os.environ, **{k: str(v) for k, v in place.items()}}
         running.append(
             subprocess.Popen(

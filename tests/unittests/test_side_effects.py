@@ -17,6 +17,7 @@ from speechbrain_lact.processing.diarization import cluster
 IMPORT = """
 import json, locale, logging, os, pkgutil, random, signal, socket, sys
 import threading, warnings
+from sys import path
 import matplotlib, numpy, torch
 # What they do is not ours.
 import speechbrain.inference, transformers
@@ -40,7 +41,7 @@ def seen():
         "warnings": list(map(str, warnings.filters)),
         "environment": dict(os.environ),
         "folder": os.getcwd(),
-        "path": list(sys.path),
+        "path": list(path),
         "timeout": socket.getdefaulttimeout(),
         "handlers": len(logging.root.handlers),
         "level": logging.root.level,
