@@ -31,6 +31,7 @@ setup(
     # In the box: what the command line takes unless told otherwise.
     package_data={
         "speechbrain_lact": [
+            "corpora/mini_speech/*.yaml",
             "inference/model/*",
             "inference/audio_tokenizer/*",
             "processing/speaker_model/*",
@@ -52,6 +53,7 @@ setup(
         "hyperpyyaml",
         "matplotlib",
         "numpy",
+        "pyyaml",
         "ruamel.yaml",
         "safetensors",
         # SpeechBrain's spectral clustering: who speaks when.

@@ -36,8 +36,6 @@ from matplotlib.figure import Figure
 from tqdm import tqdm
 
 HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent))
-from recipes.MiniSpeech.conversations import read_voices  # noqa: E402
 from speechbrain_lact.evaluation.coherence import (  # noqa: E402
     compare,
     measure_pieces,
@@ -47,6 +45,7 @@ from speechbrain_lact.evaluation.coherence import (  # noqa: E402
     plot_over_time,
     word_errors,
 )
+from speechbrain_lact.evaluation.conversations import read_voices  # noqa: E402
 from speechbrain_lact.evaluation.statistics import (  # noqa: E402
     compare as compare_paired,
     wer_interval,

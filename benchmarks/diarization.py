@@ -32,7 +32,13 @@ import soundfile
 import torch
 
 from speechbrain.utils.metric_stats import EER, ErrorRateStats
+from speechbrain_lact.corpora.layout import SAMPLE_RATE
 from speechbrain_lact.dataio.audio import AudioFile
+from speechbrain_lact.evaluation.conversations import (
+    make_conversation,
+    read_voices,
+    trim,
+)
 from speechbrain_lact.inference.ASR import MODEL_IN_THE_BOX, LaCTASR
 from speechbrain_lact.processing.diarization import (
     Diarizer,
@@ -44,15 +50,6 @@ from speechbrain_lact.processing.speaker_states import (
     SpeakerBank,
     embed,
     load_embedder,
-)
-
-HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent))
-from recipes.MiniSpeech.conversations import (  # noqa: E402
-    SAMPLE_RATE,
-    make_conversation,
-    read_voices,
-    trim,
 )
 
 # Windows that are compared; none: whole utterances [s].

@@ -50,7 +50,8 @@ MODULES = {
 # What stays here, and why.
 STAYS = {
     "convert.py": "turns trained encoders into LaCT: a change of its own",
-    "dataio/librispeech_layout.py": "SpeechBrain has its own preparation",
+    "corpora": "SpeechBrain has its own preparation",
+    "corpora/mini_speech": "a corpus of our own",
     "decoders/seq2seq.py": "a faster search: a change of its own",
     "inference/card.py": "writes what our own recipe has trained",
     "inference/export.py": "writes what our own recipe has trained",

@@ -31,23 +31,23 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from conditions import (
-    CONDITIONS,
-    NOISE,
-    SAMPLE_RATE,
-    SEED,
-    Condition,
-    Utterance,
-)
-from librispeech_prepare import prepare_librispeech
 from matplotlib.figure import Figure
-from mini_speech_prepare import prepare_mini_speech
 from tqdm import tqdm
 
 from speechbrain.dataio.dataio import load_data_csv
 from speechbrain.utils.edit_distance import alignment, op_table
 from speechbrain.utils.logger import get_logger
 from speechbrain.utils.metric_stats import ErrorRateStats
+from speechbrain_lact.corpora.conditions import (
+    CONDITIONS,
+    NOISE,
+    SEED,
+    Condition,
+    Utterance,
+)
+from speechbrain_lact.corpora.layout import SAMPLE_RATE
+from speechbrain_lact.corpora.librispeech import prepare_librispeech
+from speechbrain_lact.corpora.mini_speech import prepare_mini_speech
 from speechbrain_lact.dataio.audio import pad_waves, read_audio
 from speechbrain_lact.evaluation.peers import Suta, fine_tune
 from speechbrain_lact.evaluation.statistics import (

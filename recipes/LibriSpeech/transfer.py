@@ -48,12 +48,14 @@ from adaptation import (
     load_models,
     read_set,
 )
-from conditions import Condition
-from librispeech_prepare import prepare_librispeech
 from matplotlib.figure import Figure
-from mini_speech_prepare import GRAMMAR_VOICES, GRAMMARS, prepare_mini_speech
 from tqdm import tqdm
 
+from speechbrain_lact.corpora.conditions import Condition
+from speechbrain_lact.corpora.librispeech import prepare_librispeech
+from speechbrain_lact.corpora.mini_speech import prepare_mini_speech
+from speechbrain_lact.corpora.mini_speech.grammar import GRAMMARS
+from speechbrain_lact.corpora.mini_speech.plan import GRAMMAR_VOICES
 from speechbrain_lact.dataio.audio import pad_waves
 from speechbrain_lact.evaluation.peers import ctc_step
 from speechbrain_lact.evaluation.statistics import wer_interval

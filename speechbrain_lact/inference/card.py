@@ -20,7 +20,7 @@ from typing import Optional
 from ruamel.yaml import YAML
 
 from speechbrain.dataio.dataio import load_data_csv
-from speechbrain_lact.dataio.librispeech_layout import SETTINGS_FILE
+from speechbrain_lact.corpora.folder import SETTINGS_FILE
 
 UNKNOWN = "unknown: not stated (set data_licenses)"
 

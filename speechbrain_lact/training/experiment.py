@@ -11,14 +11,12 @@ import torch
 from ruamel.yaml import YAML
 
 import speechbrain as sb
-from recipes.LibriSpeech.librispeech_prepare import (
-    download_librispeech,
-    prepare_librispeech,
-    prepare_manifests,
-)
-from recipes.MiniSpeech.mini_speech_prepare import prepare_mini_speech
 from speechbrain.utils.logger import get_logger
 from speechbrain_lact.convert import read_converted
+from speechbrain_lact.corpora.download import download_librispeech
+from speechbrain_lact.corpora.librispeech import prepare_librispeech
+from speechbrain_lact.corpora.manifests import prepare_manifests
+from speechbrain_lact.corpora.mini_speech import prepare_mini_speech
 from speechbrain_lact.inference.card import (
     count_hours,
     recorded_sources,

@@ -12,14 +12,14 @@ import soundfile
 from scipy.signal import sosfilt
 
 import speechbrain as sb
-from recipes.MiniSpeech.mini_speech_prepare import (
-    SAMPLE_RATE,
-    _draw_channel,
-    _equaliser,
-    make_room,
-)
 from speechbrain.dataio.dataio import load_data_csv
 from speechbrain.dataio.dataset import DynamicItemDataset
+from speechbrain_lact.corpora.layout import SAMPLE_RATE
+from speechbrain_lact.corpora.mini_speech.channel import (
+    channel_sections,
+    draw_channel,
+)
+from speechbrain_lact.corpora.mini_speech.rooms import make_room
 from speechbrain_lact.dataio.audio import read_audio
 from speechbrain_lact.training.experiment import prepare_data
 from speechbrain_lact.training.settings import (
@@ -184,7 +184,7 @@ def prepare_rirs(csv_file, count, seed):
     for number in range(count):
         draw = np.random.default_rng([seed, number])
         room = make_room(draw.uniform(0.05, 0.5), draw)
-        room = sosfilt(_equaliser(_draw_channel(draw)), room)
+        room = sosfilt(channel_sections(draw_channel(draw)), room)
         path = folder / f"{number}.wav"
         soundfile.write(path, room, SAMPLE_RATE, subtype="FLOAT")
         lines.append(f"{number},{len(room) / SAMPLE_RATE},{path},wav,")

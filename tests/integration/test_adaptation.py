@@ -25,11 +25,8 @@ import torch
 from hyperpyyaml import load_hyperpyyaml, resolve_references
 from ruamel.yaml import YAML
 
+from speechbrain_lact.corpora.layout import write_chapter, write_speakers
 from speechbrain_lact.dataio.audio import read_audio
-from speechbrain_lact.dataio.librispeech_layout import (
-    write_chapter,
-    write_speakers,
-)
 from speechbrain_lact.evaluation.statistics import compare, wer_interval
 from speechbrain_lact.inference.ASR import LaCTASR
 from speechbrain_lact.inference.export import write_embedder, write_model

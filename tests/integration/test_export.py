@@ -23,7 +23,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from test_recipe import ROOT, hypotheses, refused, run
 
-from recipes.FSDD.fsdd_prepare import SPEAKERS, prepare_fsdd
+from speechbrain_lact.corpora.fsdd import SPEAKERS, prepare_fsdd
 from speechbrain_lact.inference.card import (
     UNKNOWN,
     find_corpus,

@@ -19,7 +19,7 @@ import torch
 from tqdm import tqdm
 
 from speechbrain.utils.metric_stats import ErrorRateStats
-from speechbrain_lact.dataio.librispeech_layout import write_chapter
+from speechbrain_lact.corpora.layout import write_chapter
 from speechbrain_lact.inference.ASR import LaCTASR, fingerprint
 from speechbrain_lact.lobes.models.pretrained import PretrainedFrontEnd
 

@@ -25,14 +25,14 @@ from hypothesis import (
     strategies as st,
 )
 
-from recipes.MiniSpeech.conversations import (
-    main as make_files,
+from recipes.MiniSpeech.conversations import main as make_files
+from speechbrain.utils.metric_stats import ErrorRateStats
+from speechbrain_lact.cli import main
+from speechbrain_lact.corpora.mini_speech import prepare_mini_speech
+from speechbrain_lact.evaluation.conversations import (
     make_conversation,
     read_voices,
 )
-from recipes.MiniSpeech.mini_speech_prepare import prepare_mini_speech
-from speechbrain.utils.metric_stats import ErrorRateStats
-from speechbrain_lact.cli import main
 from speechbrain_lact.inference.ASR import MODEL_IN_THE_BOX, LaCTASR
 from speechbrain_lact.processing.diarization import (
     Diarizer,

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from recipes.LibriSpeech.librispeech_prepare import prepare_manifests
+from speechbrain_lact.corpora.manifests import prepare_manifests
 from speechbrain_lact.training.data import join_utterances, make_dataset
 
 

@@ -1,7 +1,7 @@
-"""Conditions in which a memory of the session must pay.
+"""Conditions of the extra splits, in which a memory of the session must help.
 
 Each is the same for a whole session or a whole voice and unknown beforehand,
-so what was heard earlier says how to hear what comes:
+so earlier utterances help to recognise later ones:
 
 ==========  =================================================================
 channel     a random equaliser of up to 15 dB each way, 100 Hz to 8 kHz, for

@@ -1,25 +1,23 @@
-"""Conditions of hearing, made from clean sessions: noise, rooms, telephones and
-strange microphones, one draw a session, always the same.
+"""Test conditions made from clean sessions: noise, rooms, telephones and
+uncommon microphones, one draw a session, the same in every run.
 
 Authors
 * speechbrain_lact contributors 2026
 """
 
 import functools
-import sys
 import zlib
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
 from scipy.signal import butter, fftconvolve, sosfilt
 
 from speechbrain.augment.time_domain import AddNoise
+from speechbrain_lact.corpora.layout import SAMPLE_RATE
+from speechbrain_lact.corpora.mini_speech.channel import channel_sections
+from speechbrain_lact.corpora.mini_speech.rooms import make_room
 from speechbrain_lact.dataio.audio import read_audio
-
-sys.path.append(str(Path(__file__).resolve().parents[1] / "MiniSpeech"))
-from mini_speech_prepare import SAMPLE_RATE, _equaliser, make_room  # noqa: E402
 
 SEED = 2026
 NOISE = {f"noise-{snr}": snr for snr in (20, 10, 5, 0)}
@@ -28,7 +26,7 @@ CONDITIONS = (*NOISE, "reverberation", "telephone", "channel")
 TALKERS, TALK = 5, 20  # voices in a babble, seconds of each before it repeats
 RT60 = 0.3, 0.8
 TELEPHONE = 300, 3400  # Hz
-FILTERS = 3  # of a strange microphone, one after the other
+FILTERS = 3  # of an uncommon microphone, one after the other
 LEVEL = 1e-8  # mean power below which there is nothing to scale
 
 
@@ -44,11 +42,11 @@ class Utterance:
     position: int
     seconds: float
     scored: bool = True
-    """Whether it counts: the others are only heard."""
+    """Whether it counts; the others are only input."""
 
 
 class Condition:
-    """How the utterances of a test set are heard.
+    """The signals of a test set in one condition.
 
     Arguments
     ---------
@@ -63,11 +61,11 @@ class Condition:
         self.voices = {}
         for utterance in utterances:
             self.voices.setdefault(utterance.speaker, []).append(utterance)
-        # Those of the session that is played, and a few more.
+        # That of the current session, and a few more.
         self.babble = functools.lru_cache(32)(self._babble)
 
     def wave(self, utterance):
-        """An utterance as it is heard.
+        """An utterance in this condition.
 
         Arguments
         ---------
@@ -88,7 +86,9 @@ class Condition:
         if self.name == "telephone":
             return _as_loud(sosfilt(_telephone(), wav.numpy()), wav)
         if self.name == "channel":
-            filters = [_equaliser(draw_channel(rng)) for _ in range(FILTERS)]
+            filters = [
+                channel_sections(draw_channel(rng)) for _ in range(FILTERS)
+            ]
             sections = np.concatenate(filters)
             return _as_loud(sosfilt(sections, wav.numpy()), wav)
         return wav
