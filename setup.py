@@ -51,6 +51,8 @@ setup(
         # FLAC of unknown length, M4A.
         "av",
         "hyperpyyaml",
+        # Word errors in evaluations.
+        "jiwer",
         "matplotlib",
         "numpy",
         "pyyaml",
@@ -62,6 +64,10 @@ setup(
         "sentencepiece",
         "soundfile",
         "soxr",
+        # Holm's correction of p values in evaluations.
+        "statsmodels",
+        # Tables in Markdown: reports, model cards, benchmarks.
+        "tabulate",
         "tensorboard",
         "tqdm",
         "typer",

@@ -22,7 +22,7 @@ import speechbrain as sb
 from speechbrain.utils.distributed import if_main_process
 from speechbrain.utils.logger import get_logger
 from speechbrain_lact.dataio.batch import Batch
-from speechbrain_lact.evaluation.tokenizer_quality import score_tokenizer
+from speechbrain_lact.evaluation.audio.tokenizer_quality import score_tokenizer
 from speechbrain_lact.inference.AudioLM import write_audio_model
 from speechbrain_lact.training.audio_tokenizer import (
     TokenizerBrain,

@@ -18,7 +18,8 @@ import numpy
 import torch
 
 import speechbrain as sb
-from recipes.LibriSpeech.report import RESAMPLES, interval
+from speechbrain_lact.evaluation.experiments import RESAMPLES, interval
+from speechbrain_lact.evaluation.statistics import resample
 from speechbrain_lact.training.asr import ASR
 from speechbrain_lact.training.data import make_dataset, session_loader
 from speechbrain_lact.training.experiment import load_experiment
@@ -207,9 +208,7 @@ def paired_interval(first, second):
     difference = 100 * (two - one) / tokens
     if len(counts) == 1:
         return difference, None, None
-    random = numpy.random.default_rng(0)
-    drawn = random.integers(len(counts), size=(RESAMPLES, len(counts)))
-    one, two, tokens = counts[drawn].sum(1).T
+    one, two, tokens = resample(counts, RESAMPLES).T
     rates = 100 * (two - one) / tokens
     return (difference, *map(float, numpy.percentile(rates, [2.5, 97.5])))
 

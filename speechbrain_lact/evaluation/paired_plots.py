@@ -7,7 +7,7 @@ Authors
 import numpy
 from matplotlib.figure import Figure
 
-from recipes.LibriSpeech.report import interval
+from speechbrain_lact.evaluation.experiments import interval
 from speechbrain_lact.evaluation.paired_comparison import by_speaker
 
 

@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 
 from recipes.AudioLM import generate
 from speechbrain_lact.dataio.audio import read_audio
-from speechbrain_lact.evaluation.coherence import nll_over_position
+from speechbrain_lact.evaluation.audio.likelihood import nll_over_position
 from speechbrain_lact.inference.AudioLM import AudioGenerator, load_tokenizer
 
 ROOT = Path(__file__).parents[2]

@@ -33,7 +33,7 @@ SCRIPTS = {
     TOKENIZER: (
         "AudioLM/train_tokenizer.py",
         "audio_tokenizer",
-        "../evaluation/tokenizer_quality",
+        "../evaluation/audio/tokenizer_quality",
     ),
     **dict.fromkeys(
         AUDIO_LMS, ("AudioLM/train.py", "audio_lm", "audio_lm_data")

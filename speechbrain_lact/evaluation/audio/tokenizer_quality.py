@@ -8,7 +8,7 @@ import torch
 
 from speechbrain.dataio.dataio import load_data_csv
 from speechbrain_lact.dataio.audio import read_row
-from speechbrain_lact.evaluation.coherence import quality
+from speechbrain_lact.evaluation.audio.quality import quality
 
 
 @torch.inference_mode()

@@ -11,29 +11,37 @@ import sys
 import numpy as np
 import pytest
 import torch
+import torchaudio
 
-from speechbrain_lact.evaluation import coherence
-from speechbrain_lact.evaluation.coherence import (
-    compare,
-    measure,
-    measure_pieces,
-    modulation,
+from speechbrain_lact.evaluation.audio import plots
+from speechbrain_lact.evaluation.audio.comparison import compare
+from speechbrain_lact.evaluation.audio.likelihood import (
     nll_over_position,
     nll_table,
+)
+from speechbrain_lact.evaluation.audio.measure import measure, measure_pieces
+from speechbrain_lact.evaluation.audio.modulation import modulation
+from speechbrain_lact.evaluation.audio.pitch import (
     pitch_continuity,
     pitch_track,
+)
+from speechbrain_lact.evaluation.audio.plots import (
     plot_nll,
     plot_over_time,
     plot_spectrograms,
+)
+from speechbrain_lact.evaluation.audio.quality import (
+    SQUIM_FILE,
     predicted_mos,
     quality,
-    repetition_rate,
-    rolloff,
-    rolloff_variation,
-    speaker_similarity,
-    token_entropy,
-    word_errors,
 )
+from speechbrain_lact.evaluation.audio.rolloff import rolloff, rolloff_variation
+from speechbrain_lact.evaluation.audio.similarity import speaker_similarity
+from speechbrain_lact.evaluation.audio.tokens import (
+    repetition_rate,
+    token_entropy,
+)
+from speechbrain_lact.evaluation.audio.words import word_errors
 from speechbrain_lact.lobes.models.LaCTAudioLM import (
     LaCTAudioLM,
     TransformerAudioLM,
@@ -359,13 +367,11 @@ def test_opinion_score_uses_what_torchaudio_has(monkeypatch, tmp_path):
             return lambda wav, clean: wav.shape[1] / RATE + clean.mean()
 
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
-    monkeypatch.setattr(
-        coherence.torchaudio.pipelines, "SQUIM_SUBJECTIVE", Bundle()
-    )
+    monkeypatch.setattr(torchaudio.pipelines, "SQUIM_SUBJECTIVE", Bundle())
     wav = torch.zeros(16000)
     with pytest.raises(ValueError, match="download=True"):
         predicted_mos(wav, wav, 8000)
-    weights = tmp_path / coherence.SQUIM_FILE
+    weights = tmp_path / SQUIM_FILE
     weights.parent.mkdir(parents=True)
     weights.touch()
     assert predicted_mos(wav, wav, 8000) == pytest.approx(2.0)
@@ -498,14 +504,14 @@ def test_systems_side_by_side():
 @pytest.fixture
 def figures(monkeypatch):
     """The axes of all figures that are drawn."""
-    drawn, make = [], coherence._figure
+    drawn, make = [], plots._figure
 
     def keep(*arguments):
         figure, axes = make(*arguments)
         drawn.append(axes)
         return figure, axes
 
-    monkeypatch.setattr(coherence, "_figure", keep)
+    monkeypatch.setattr(plots, "_figure", keep)
     return drawn
 
 
