@@ -29,7 +29,7 @@ from speechbrain_lact.evaluation.paired_plots import (
     plot_time,
     plot_wer,
 )
-from speechbrain_lact.training.results import markdown
+from speechbrain_lact.utils.tables import markdown_table
 
 MINI = Path(__file__).resolve().parents[2] / "hparams" / "mini.yaml"
 
@@ -67,7 +67,7 @@ def main(arguments):
     speakers = len({row["speaker"] for row in scores[0].values()})
     table = (
         f"{test}: {len(scores[0])} utterances, speakers: {speakers}\n\n"
-        f"{markdown(summarise(names, scores))}"
+        f"{markdown_table(summarise(names, scores))}"
     )
     (output / f"{test}.md").write_text(table + "\n")
     print(f"{table}\n\nwritten to {output}")

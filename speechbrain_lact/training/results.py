@@ -13,17 +13,7 @@ from pathlib import Path
 
 import torch
 
-from speechbrain.utils.logger import get_logger
-
-logger = get_logger(__name__)
-
-
-def markdown(rows):
-    """A Markdown table of dictionaries with the same keys."""
-    keys = [key for key in rows[0] if key != "speakers"]
-    lines = [keys, ["---"] * len(keys)]
-    lines += [["" if r[k] is None else str(r[k]) for k in keys] for r in rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+from speechbrain_lact.utils.tables import markdown_table
 
 
 def write_results(folder, rows, began, **facts):
@@ -45,7 +35,10 @@ def write_results(folder, rows, began, **facts):
     str
         The table in Markdown.
     """
-    table = markdown(rows)
+    # Errors by speaker are for other programs.
+    table = markdown_table(
+        [{k: v for k, v in row.items() if k != "speakers"} for row in rows]
+    )
     (Path(folder) / "results.md").write_text(table + "\n")
     results = {
         "rows": rows,

@@ -167,7 +167,8 @@ def trained(data, environment, tmp_path_factory):
 
 def table(text, first):
     """Rows of the table in Markdown whose first column has this name."""
-    lines = text[text.index(f"| {first} |") :].split("\n\n")[0].splitlines()
+    begin = re.search(rf"^\| {first} +\|", text, re.M).start()
+    lines = text[begin:].split("\n\n")[0].splitlines()
     cells = [[c.strip() for c in line[1:-1].split("|")] for line in lines]
     return [dict(zip(cells[0], row)) for row in cells[2:]]
 
