@@ -20,6 +20,7 @@ from speechbrain_lact.dataio.audio import (
     warn,
 )
 from speechbrain_lact.dataio.decode import check_layout, walk_chunks
+from speechbrain_lact.utils.console import signals
 
 STDIN = "standard input"
 # Seconds of standard input read at a time, to be saved.
@@ -184,9 +185,13 @@ class Incoming:
                 # Half a sample.
                 self.kept = b""
             if data:
-                samples, _ = soundfile.read(
-                    io.BytesIO(data), dtype="float32", always_2d=True, **layout
-                )
+                with signals.hold():
+                    samples, _ = soundfile.read(
+                        io.BytesIO(data),
+                        dtype="float32",
+                        always_2d=True,
+                        **layout,
+                    )
                 done += len(samples)
                 yield samples
         if done < LEAST_SECONDS * rate:

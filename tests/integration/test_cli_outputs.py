@@ -47,6 +47,8 @@ def started(*args, shell="", env=(), **kwargs):
     return subprocess.Popen(
         ["sh", "-c", f'exec "$@" {shell}', "sh", *COMMAND, *map(str, args)],
         env={**os.environ, **dict(env), "PYTHONPATH": path},
+        # Tests may be run with nohup.
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),
         **{**pipes, **kwargs},
     )
 
@@ -452,6 +454,33 @@ def test_handlers_of_others_stay():
     finally:
         signal.signal(signal.SIGHUP, ignored)
     assert [signal.getsignal(kind) for kind in kinds] == before
+
+
+def test_a_signal_is_not_lost_in_a_callback(capfd):
+    """What C calls cannot raise; a file-like object of libsndfile's is such."""
+
+    class Slow(io.BytesIO):
+        def seek(self, *args):
+            if signals.received is None:
+                os.kill(os.getpid(), signal.SIGTERM)
+            return super().seek(*args)
+
+    raw = {"samplerate": RATE, "channels": 1, "subtype": "PCM_16"}
+    with signals:
+        with pytest.raises(KeyboardInterrupt):
+            for _ in range(100_000):
+                with contextlib.suppress(soundfile.LibsndfileError):
+                    soundfile.read(Slow(bytes(64)), format="RAW", **raw)
+        assert signals.exit_code(0) == 143
+        # Where nothing may be half done, it comes afterwards.
+        signals.received, whole = None, []
+        with pytest.raises(KeyboardInterrupt):
+            with signals.hold():
+                with signals.hold():
+                    read = soundfile.read(Slow(bytes(64)), format="RAW", **raw)
+                whole.append(read)
+    assert len(whole[0][0]) == 32
+    assert capfd.readouterr().err == ""
 
 
 def test_what_cannot_be_foreseen_is_shown(folder, call, monkeypatch, capfd):

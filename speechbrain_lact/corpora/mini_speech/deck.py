@@ -17,6 +17,7 @@ class Deck:
 
     Example
     -------
+    >>> import numpy as np
     >>> deck = Deck("abc", np.random.default_rng(0))
     >>> sorted(deck.deal() for _ in range(6))
     ['a', 'a', 'b', 'b', 'c', 'c']
