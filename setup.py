@@ -34,7 +34,7 @@ setup(
             "corpora/mini_speech/*.yaml",
             "inference/model/*",
             "inference/audio_tokenizer/*",
-            "processing/speaker_model/*",
+            "inference/speaker_model/*",
         ]
     },
     entry_points={

@@ -39,18 +39,12 @@ from speechbrain_lact.evaluation.conversations import (
     read_voices,
     trim,
 )
+from speechbrain_lact.evaluation.diarization import error_rate
 from speechbrain_lact.inference.ASR import MODEL_IN_THE_BOX, LaCTASR
-from speechbrain_lact.processing.diarization import (
-    Diarizer,
-    OnlineDiarizer,
-    Segment,
-    error_rate,
-)
-from speechbrain_lact.processing.speaker_states import (
-    SpeakerBank,
-    embed,
-    load_embedder,
-)
+from speechbrain_lact.inference.diarization import Diarizer, OnlineDiarizer
+from speechbrain_lact.inference.speakers import SpeakerBank, load_embedder
+from speechbrain_lact.processing.diarization.segments import Segment
+from speechbrain_lact.processing.voices import embed
 
 # Windows that are compared; none: whole utterances [s].
 WINDOWS = (0.5, 1.0, 1.5, 2.0, None)

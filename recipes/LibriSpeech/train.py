@@ -20,7 +20,7 @@ from pathlib import Path
 import speechbrain as sb
 from speechbrain.utils.distributed import if_main_process
 from speechbrain.utils.logger import get_logger
-from speechbrain_lact.inference.card import write_card
+from speechbrain_lact.inference.card.recogniser import write_card
 from speechbrain_lact.inference.export import (
     check_repo,
     push_model,

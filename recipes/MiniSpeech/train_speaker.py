@@ -23,7 +23,7 @@ import speechbrain as sb
 from speechbrain.utils.distributed import if_main_process
 from speechbrain.utils.logger import get_logger
 from speechbrain_lact.dataio.batch import Batch
-from speechbrain_lact.inference.card import write_embedder_card
+from speechbrain_lact.inference.card.embedder import write_embedder_card
 from speechbrain_lact.inference.export import write_embedder
 from speechbrain_lact.training.experiment import begin_run
 from speechbrain_lact.training.results import count_parameters, write_results

@@ -15,7 +15,8 @@ import soundfile
 
 from speechbrain_lact.corpora.layout import SAMPLE_RATE
 from speechbrain_lact.dataio.manifests import Skipped, list_layout, read_layout
-from speechbrain_lact.processing.diarization import Segment, write_rttm
+from speechbrain_lact.processing.diarization.rttm import write_rttm
+from speechbrain_lact.processing.diarization.segments import Segment
 
 DEPTH = 2  # of chapters below a split: SPEAKER/CHAPTER
 # Seconds between turns, and seconds that two voices speak at once.

@@ -15,10 +15,10 @@ from speechbrain.dataio.dataset import DynamicItemDataset
 from speechbrain.utils.logger import get_logger
 from speechbrain_lact.dataio.audio import read_row
 from speechbrain_lact.dataio.batch import Batch
-from speechbrain_lact.inference.ASR import fingerprint
 from speechbrain_lact.inference.AudioLM import DEFAULT_TOKENIZER, load_tokenizer
+from speechbrain_lact.inference.session import fingerprint
+from speechbrain_lact.inference.speakers import DEFAULT_EMBEDDER
 from speechbrain_lact.processing.sessions import SessionBatchSampler
-from speechbrain_lact.processing.speaker_states import DEFAULT_EMBEDDER
 from speechbrain_lact.training.experiment import load_voices, prepare_data
 from speechbrain_lact.training.settings import (
     given_settings,

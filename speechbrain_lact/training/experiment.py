@@ -17,12 +17,12 @@ from speechbrain_lact.corpora.download import download_librispeech
 from speechbrain_lact.corpora.librispeech import prepare_librispeech
 from speechbrain_lact.corpora.manifests import prepare_manifests
 from speechbrain_lact.corpora.mini_speech import prepare_mini_speech
-from speechbrain_lact.inference.card import (
+from speechbrain_lact.inference.card.sources import (
     count_hours,
     recorded_sources,
     training_sources,
 )
-from speechbrain_lact.processing.speaker_states import load_embedder
+from speechbrain_lact.inference.speakers import load_embedder
 from speechbrain_lact.training.run_record import RunRecord, describe_run
 from speechbrain_lact.training.settings import (
     check_numbers,

@@ -47,10 +47,7 @@ from speechbrain_lact.evaluation.adaptation.sessions import (
 from speechbrain_lact.evaluation.statistics import compare, wer_interval
 from speechbrain_lact.inference.ASR import LaCTASR
 from speechbrain_lact.inference.export import write_embedder, write_model
-from speechbrain_lact.processing.speaker_states import (
-    SpeakerBank,
-    load_embedder,
-)
+from speechbrain_lact.inference.speakers import SpeakerBank, load_embedder
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "recipes" / "LibriSpeech" / "adaptation.py"

@@ -21,16 +21,17 @@ import pytest
 import soundfile
 import torch
 
-from speechbrain_lact import cli
-from speechbrain_lact.cli import MODEL, load_model, main
-from speechbrain_lact.inference.ASR import Word
+from speechbrain_lact.cli import main, transcribe
+from speechbrain_lact.cli.model import load_model
+from speechbrain_lact.cli.options import MODEL
+from speechbrain_lact.inference.subtitles import subtitles
 from speechbrain_lact.inference.transcripts import (
     Output,
     Recording,
     clock,
     printable,
-    subtitles,
 )
+from speechbrain_lact.inference.words import Word
 from speechbrain_lact.utils.console import signals
 
 ROOT = Path(__file__).parents[2]
@@ -193,7 +194,7 @@ def test_a_last_line_of_others_stays(kind, folder, call, tmp_path):
 
 def test_two_runs_do_not_write_one_file(folder, call, tmp_path):
     out = tmp_path / "out.jsonl"
-    settings = cli._settings(str(folder), MODEL, None)
+    settings = transcribe.settings_of(str(folder), MODEL, None)
     with Output(out, [Recording("x", "x")], True, False, settings) as first:
         for option in ((), ("--resume",)):
             code, _, err = call("transcribe", folder, "--out", out, *option)
@@ -487,7 +488,7 @@ def test_what_cannot_be_foreseen_is_shown(folder, call, monkeypatch, capfd):
     def broken(*_):
         raise KeyError("x")
 
-    monkeypatch.setattr(cli, "recognise", broken)
+    monkeypatch.setattr(transcribe, "recognise", broken)
     with pytest.raises(SystemExit, match="1"):
         main(["transcribe", str(folder)])
     first, second, *rest = capfd.readouterr().err.splitlines()
@@ -544,7 +545,11 @@ def test_states_that_a_stream_cannot_go_on_from(call, tmp_path, monkeypatch):
     os.write(sink, bytes(9000))
     monkeypatch.setattr(sys, "stdin", os.fdopen(source))
     code, _, err = call("stream", "--state", path)
-    assert (code, "state of 2" in err, len(err.splitlines())) == (1, True, 1)
+    assert (code, "of 2 rows, but 1" in err, len(err.splitlines())) == (
+        1,
+        True,
+        1,
+    )
     code, _, err = call("stream", "--state", path, "--block=4")
     assert (code, "block is 2, not 4" in err) == (1, True)
     assert len(os.read(source, 10000)) == 9000

@@ -24,11 +24,8 @@ from safetensors.torch import save_file
 from test_recipe import ROOT, hypotheses, refused, run
 
 from speechbrain_lact.corpora.fsdd import SPEAKERS, prepare_fsdd
-from speechbrain_lact.inference.card import (
-    UNKNOWN,
-    find_corpus,
-    training_sources,
-)
+from speechbrain_lact.inference.card.corpora import find_corpus
+from speechbrain_lact.inference.card.sources import UNKNOWN, training_sources
 from speechbrain_lact.inference.export import load_weights, made_again
 
 YAML_FILE = "hparams/lact_ctc.yaml"

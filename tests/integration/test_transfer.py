@@ -26,7 +26,8 @@ from speechbrain_lact.evaluation.transfer.methods import (
     trainable_parameters,
 )
 from speechbrain_lact.evaluation.transfer.verdicts import judge
-from speechbrain_lact.inference.ASR import LaCTASR, fingerprint
+from speechbrain_lact.inference.ASR import LaCTASR
+from speechbrain_lact.inference.session import fingerprint
 from speechbrain_lact.lobes.models.pretrained import PretrainedFrontEnd
 
 SCRIPT = test_adaptation.SCRIPT.with_name("transfer.py")

@@ -32,22 +32,14 @@ from speechbrain_lact.evaluation.conversations import (
     make_conversation,
     read_voices,
 )
+from speechbrain_lact.evaluation.diarization import error_rate
 from speechbrain_lact.inference.ASR import MODEL_IN_THE_BOX, LaCTASR
-from speechbrain_lact.processing.diarization import (
-    Diarizer,
-    OnlineClusters,
-    OnlineDiarizer,
-    Segment,
-    cluster,
-    error_rate,
-    merge,
-    read_rttm,
-    write_rttm,
-)
-from speechbrain_lact.processing.speaker_states import (
-    SpeakerBank,
-    load_embedder,
-)
+from speechbrain_lact.inference.diarization import Diarizer, OnlineDiarizer
+from speechbrain_lact.inference.speakers import SpeakerBank, load_embedder
+from speechbrain_lact.processing.diarization.cluster import cluster
+from speechbrain_lact.processing.diarization.online import OnlineClusters
+from speechbrain_lact.processing.diarization.rttm import read_rttm, write_rttm
+from speechbrain_lact.processing.diarization.segments import Segment, merge
 
 ROOT = Path(__file__).parents[2]
 RATE = 16000
@@ -691,8 +683,9 @@ def test_without_scikit_learn(tmp_path):
     """Nothing else needs it; the message says what to install."""
     code = (
         "import sys; sys.modules['sklearn'] = None\n"
-        "from speechbrain_lact.processing import diarization as d\n"
-        "try: d.write_rttm([d.Segment(0, 1, 'Ann')], 'x.rttm', 'x')\n"
+        "from speechbrain_lact.processing.diarization import rttm, segments\n"
+        "segment = segments.Segment(0, 1, 'Ann')\n"
+        "try: rttm.write_rttm([segment], 'x.rttm', 'x')\n"
         "except ImportError as error: print(error)"
     )
     done = subprocess.run(

@@ -42,11 +42,11 @@ from speechbrain_lact.evaluation.audio.tokens import (
     token_entropy,
 )
 from speechbrain_lact.evaluation.audio.words import word_errors
+from speechbrain_lact.inference.speakers import load_embedder
 from speechbrain_lact.lobes.models.LaCTAudioLM import (
     LaCTAudioLM,
     TransformerAudioLM,
 )
-from speechbrain_lact.processing.speaker_states import load_embedder
 
 RATE = 16000
 EDGES = [0, 1, 4, 5, 30, 48]

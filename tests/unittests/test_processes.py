@@ -24,8 +24,7 @@ from speechbrain_lact.processing.sessions import SessionBatchSampler
 from speechbrain_lact.training.global_batches import GlobalBatches
 from speechbrain_lact.utils.checkpoints import WholeCheckpointer
 
-HERE = Path(__file__).parent
-ROOT = HERE.parents[1]
+ROOT = Path(__file__).parents[2]
 BEGIN = """
 import json, os, sys, time
 import torch
@@ -46,10 +45,9 @@ def together(script, *arguments, processes=2):
     for rank in range(processes):
         place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": processes}
         place.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=port)
-        # This file's functions are the script's, too.
-        place["PYTHONPATH"] = os.pathsep.join(
-            [str(HERE), os.environ.get("PYTHONPATH", "")]
-        )
+        # For `test_processes`; the package is in the current folder.
+        path = [Path(__file__).parent, os.environ.get("PYTHONPATH", ROOT)]
+        place["PYTHONPATH"] = os.pathsep.join(map(str, path))
         env = {**os.environ, **{k: str(v) for k, v in place.items()}}
         running.append(
             subprocess.Popen(

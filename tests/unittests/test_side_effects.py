@@ -12,12 +12,11 @@ import sys
 import numpy as np
 import torch
 
-from speechbrain_lact.processing.diarization import cluster
+from speechbrain_lact.processing.diarization.cluster import cluster
 
 IMPORT = """
 import json, locale, logging, os, pkgutil, random, signal, socket, sys
 import threading, warnings
-from sys import path
 import matplotlib, numpy, torch
 # What they do is not ours.
 import speechbrain.inference, transformers
@@ -41,7 +40,7 @@ def seen():
         "warnings": list(map(str, warnings.filters)),
         "environment": dict(os.environ),
         "folder": os.getcwd(),
-        "path": list(path),
+        "path": list(vars(sys)["path"]),
         "timeout": socket.getdefaulttimeout(),
         "handlers": len(logging.root.handlers),
         "level": logging.root.level,

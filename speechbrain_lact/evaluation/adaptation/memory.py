@@ -14,9 +14,9 @@ from speechbrain_lact.evaluation.adaptation.sessions import (
     other_speakers,
     play_order,
 )
+from speechbrain_lact.inference.speakers import SpeakerBank
 from speechbrain_lact.lobes.models.pipeline import PipelineState
 from speechbrain_lact.nnet.lact import frozen_memory
-from speechbrain_lact.processing.speaker_states import SpeakerBank
 
 logger = get_logger(__name__)
 

@@ -19,7 +19,8 @@ from speechbrain_lact.evaluation.adaptation.systems import (
     SUTA,
     TUNED,
 )
-from speechbrain_lact.inference.ASR import LaCTASR, fingerprint
+from speechbrain_lact.inference.ASR import LaCTASR
+from speechbrain_lact.inference.session import fingerprint
 from speechbrain_lact.nnet.lact import LaCT
 
 

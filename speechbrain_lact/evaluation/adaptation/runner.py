@@ -49,11 +49,8 @@ from speechbrain_lact.evaluation.adaptation.systems import (
     SYSTEMS,
     TUNED,
 )
-from speechbrain_lact.inference.ASR import fingerprint
-from speechbrain_lact.processing.speaker_states import (
-    DEFAULT_EMBEDDER,
-    load_embedder,
-)
+from speechbrain_lact.inference.session import fingerprint
+from speechbrain_lact.inference.speakers import DEFAULT_EMBEDDER, load_embedder
 
 VERSION = 1  # raise it when the same settings give other results
 

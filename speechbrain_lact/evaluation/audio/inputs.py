@@ -6,7 +6,7 @@ Authors
 
 import torch
 
-from speechbrain_lact.processing.speaker_states import RANGE, SILENCE
+from speechbrain_lact.processing.voices import RANGE, SILENCE
 
 # Seconds from frame to frame.
 STEP = 0.01

@@ -7,7 +7,7 @@ Authors
 import scipy.signal
 
 from speechbrain_lact.evaluation.audio.inputs import check_wav
-from speechbrain_lact.processing.speaker_states import SILENCE
+from speechbrain_lact.processing.voices import SILENCE
 
 # Values of the envelope a second, all of the band in Hz, the part of it that is
 # the rhythm of speech, and seconds of a spectrum.

@@ -14,7 +14,7 @@ from torchaudio.functional import resample
 
 from speechbrain_lact.evaluation.audio.inputs import check_wav
 from speechbrain_lact.evaluation.audio.skipped import add_measure
-from speechbrain_lact.processing.speaker_states import SILENCE
+from speechbrain_lact.processing.voices import SILENCE
 
 # Samples per second of PESQ-WB and SQUIM, and seconds that PESQ gets at most.
 RATE, SENTENCE = 16000, 20

@@ -8,7 +8,7 @@ import torch
 from torchaudio.functional import resample
 
 from speechbrain_lact.evaluation.audio.inputs import check_wav
-from speechbrain_lact.processing.speaker_states import LEAST, embed, sounding
+from speechbrain_lact.processing.voices import MIN_SOUND, embed, sounding
 
 # Windows that the embedder gets at a time.
 BATCH = 16
@@ -24,7 +24,7 @@ def speaker_similarity(wav, prompt, rate, embedder, window=3.0, step=1.0):
     rate : int
         Samples per second of both.
     embedder : EncoderClassifier
-        As of `processing.speaker_states.load_embedder`.
+        As of `inference.speakers.load_embedder`.
     window, step : float
         Seconds that are compared, and from one to the next.
 
@@ -42,7 +42,7 @@ def speaker_similarity(wav, prompt, rate, embedder, window=3.0, step=1.0):
 
     Example
     -------
-    >>> from speechbrain_lact.processing.speaker_states import load_embedder
+    >>> from speechbrain_lact.inference.speakers import load_embedder
     >>> wav = torch.randn(64000) / 10
     >>> times, cosines = speaker_similarity(wav, wav, 16000, load_embedder())
     >>> times
@@ -51,9 +51,9 @@ def speaker_similarity(wav, prompt, rate, embedder, window=3.0, step=1.0):
     if not (window > 0 and step > 0):
         raise ValueError(f"window, step: {window}, {step} s, must be above 0")
     wav = check_wav(wav, rate, window)
-    prompt = check_wav(prompt, rate, LEAST, "prompt")
-    if len(sounding(prompt, rate)) < LEAST * rate:
-        raise ValueError(f"prompt: less than {LEAST} s of sound")
+    prompt = check_wav(prompt, rate, MIN_SOUND, "prompt")
+    if len(sounding(prompt, rate)) < MIN_SOUND * rate:
+        raise ValueError(f"prompt: less than {MIN_SOUND} s of sound")
     normalizer = getattr(embedder, "audio_normalizer", None)
     wanted = getattr(normalizer, "sample_rate", rate)
     hop = round(step * rate)

@@ -9,7 +9,7 @@ from torchaudio.functional import resample
 
 from speechbrain_lact.evaluation.audio.inputs import check_wav
 from speechbrain_lact.evaluation.wer import count_word_errors
-from speechbrain_lact.processing.speaker_states import LEAST
+from speechbrain_lact.processing.voices import MIN_SOUND
 
 
 def word_errors(wav, text, rate, asr):
@@ -41,7 +41,7 @@ def word_errors(wav, text, rate, asr):
     text = text.upper()
     if not text.split():
         raise ValueError(f"text: {text!r} has no words")
-    wav = resample(check_wav(wav, rate, LEAST), rate, asr.sample_rate)
+    wav = resample(check_wav(wav, rate, MIN_SOUND), rate, asr.sample_rate)
     hypotheses, _ = asr.transcribe_batch(wav[None], torch.ones(1))
     errors = count_word_errors(text, hypotheses[0].upper())
     return errors, len(text.split())

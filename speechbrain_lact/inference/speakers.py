@@ -1,84 +1,50 @@
-"""A memory for every voice: a bank of speakers and their LaCT states.
+"""Who is speaking: a bank of speakers, how they sound and their LaCT states.
 
 Authors
 * speechbrain_lact contributors 2026
 """
 
-import hashlib
-import json
-import os
-import re
-import tempfile
-import time
-import weakref
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError, safe_open
 
 from speechbrain.inference.classifiers import EncoderClassifier
 from speechbrain.utils.logger import get_logger
-from speechbrain_lact.inference.ASR import SessionState, fingerprint
 from speechbrain_lact.inference.folder import Untrusted, load_interface
-from speechbrain_lact.nnet.state import (
-    STATE_VERSION,
-    State,
-    buffer,
-    check_kind,
-    differences,
-    nested,
+from speechbrain_lact.inference.session import SessionState, fingerprint
+from speechbrain_lact.inference.speaker_files import SpeakerFiles, Voice
+from speechbrain_lact.nnet.state import check_kind
+from speechbrain_lact.processing.diarization.segments import alone
+from speechbrain_lact.processing.voices import (
+    MIN_SOUND,
+    default_threshold,
+    embed,
+    likeness,
+    sounding,
 )
-
-try:
-    import fcntl
-except ImportError:  # Windows: nothing keeps a second process out
-    fcntl = None
 
 logger = get_logger(__name__)
 
 # The encoder of voices that comes with the package.
 DEFAULT_EMBEDDER = str(Path(__file__).parent / "speaker_model")
-# What SpeechBrain's `SpeakerRecognition` takes for its ECAPA-TDNN of VoxCeleb.
-THRESHOLD = 0.25
 
-# Seconds over which loudness is measured; what is quieter than -60 dB of full
-# scale, or 40 dB below the loudest, is silence.
-BLOCK, SILENCE, RANGE = 0.1, 1e-6, 1e-4
-# Seconds of sound from which a voice can be told at all.
-LEAST = 0.2
 # Seconds of the parts of a recording that are compared with each other.
-PART = 1.0
+PART_SECONDS = 1.0
 # Seconds of a voice are less alike than its utterances: by about this factor
 # of the similarity.
-SHORT = 0.6
+SECONDS_FACTOR = 0.6
 # Seconds of a recording that a voice is known by.
-MOST = 60.0
-
-# What a model and an embedder are called by in messages.
-NAMES = ("model", "block", "embedder")
-
-SPEAKER_FILE = re.compile(r"[0-9a-f]{64}\.safetensors")
-UNFINISHED_FILE = re.compile(SPEAKER_FILE.pattern + r"\.\d+\.part")
-
-
-@dataclass
-class Voice(State):
-    """What the bank keeps of a speaker: one file."""
-
-    embeddings: torch.Tensor = buffer("left")
-    """Of the recordings heard last, the newest at the end [1, K, E]."""
-    state: SessionState = nested(SessionState)
-    """What the model has learned of the voice."""
+MAX_SECONDS = 60.0
 
 
 class SpeakerBank:
     """Speakers, how they sound, and what the model has learned of each.
 
-    The bank is a folder. Every change is on the disk when the method that made
-    it returns. A speaker is one file, written aside and then renamed, so that
-    a process killed at any moment leaves each speaker as before or as after.
+    The bank is a folder (`SpeakerFiles`). Every change is on the disk when the
+    method that made it returns; a process killed at any moment leaves each
+    speaker as before or as after.
     States are read when asked for; memory holds one embedding a speaker.
 
     Arguments
@@ -96,7 +62,7 @@ class SpeakerBank:
         Least cosine similarity of two embeddings of one voice. It depends on
         the embedder; default: `default_threshold`.
     one_voice : float, optional
-        Least `likeness` of a recording for enrolment; default: `SHORT` of the
+        Least `likeness` of a recording for enrolment; default: `SECONDS_FACTOR` of the
         threshold.
     least_seconds : float
         Least sound in a recording for enrolment, pauses not counted.
@@ -150,16 +116,21 @@ class SpeakerBank:
             )
         self.folder, self.asr, self.embedder = Path(folder), asr, embedder
         self.threshold = threshold
-        self.one_voice = SHORT * threshold if one_voice is None else one_voice
-        self.least_seconds = max(least_seconds, LEAST)
+        self.one_voice = (
+            SECONDS_FACTOR * threshold if one_voice is None else one_voice
+        )
+        self.least_seconds = max(least_seconds, MIN_SOUND)
         self.max_speakers = max_speakers
         self.max_embeddings = max_embeddings
         self.identity = {**asr.identity, "embedder": _identity(embedder)}
         # Centroids by name, in the order of use.
-        self._centroids, self._table, self._stamp = {}, None, 0
-        self._lock = weakref.finalize(self, os.close, _hold(self.folder))
+        self._centroids, self._table = {}, None
+        self.files = SpeakerFiles(
+            self.folder, self.identity, lambda: asr.identity
+        )
         try:
-            self._open()
+            for name, embeddings in self.files.read():
+                self._centroids[name] = _centroid(embeddings)
         except BaseException:
             self.close()
             raise
@@ -178,7 +149,7 @@ class SpeakerBank:
 
     def close(self):
         """Lets others open the folder. All is on the disk already."""
-        self._lock()
+        self.files.close()
 
     def names(self):
         """The speakers, the one used longest ago first.
@@ -213,21 +184,21 @@ class SpeakerBank:
         """
         _check_name(name)
         samples = self._samples(wav)
-        told = "the waveform" if samples is wav else wav
+        shown = "the waveform" if samples is wav else wav
         seconds = len(self._sound(samples)) / self.asr.sample_rate
         if seconds == 0:
-            raise ValueError(f"{told}: silence, no voice to learn")
+            raise ValueError(f"{shown}: silence, no voice to learn")
         # The last block is counted whole.
         seconds = min(seconds, len(samples) / self.asr.sample_rate)
         if seconds < self.least_seconds:
             raise ValueError(
-                f"{told}: {seconds:.2f} s of sound; at least "
+                f"{shown}: {seconds:.2f} s of sound; at least "
                 f"{self.least_seconds:g} s are needed to learn a voice"
             )
         likeness = self.likeness(samples)
         if likeness < self.one_voice:
             raise ValueError(
-                f"{told}: more than one voice: its parts are alike by "
+                f"{shown}: more than one voice: its parts are alike by "
                 f"{likeness:.2f} only, one voice by at least "
                 f"{self.one_voice:g}; enrol each from a file of its own"
             )
@@ -312,22 +283,22 @@ class SpeakerBank:
         """
         _check_name(name)
         self._check_state(state)
-        heard = None if wav is None else self._voice(self._samples(wav))
+        new = None if wav is None else self._voice(self._samples(wav))
         if name in self:
             known = self._load(name).embeddings[0]
-        elif heard is None:
+        elif new is None:
             raise ValueError(
-                f"{_told(name)}: not in the bank; a new speaker needs a "
-                f"recording with at least {LEAST} s of sound"
+                f"{_shown(name)}: not in the bank; a new speaker needs a "
+                f"recording with at least {MIN_SOUND} s of sound"
             )
         else:
-            known = heard.new_zeros(0, len(heard))
-        if heard is not None:
-            known = torch.cat([known, heard[None]])[-self.max_embeddings :]
+            known = new.new_zeros(0, len(new))
+        if new is not None:
+            known = torch.cat([known, new[None]])[-self.max_embeddings :]
         self._write(name, Voice(known[None], state))
         while len(self) > self.max_speakers:
             oldest = next(iter(self._centroids))
-            logger.info("%s is forgotten: the bank is full", _told(oldest))
+            logger.info("%s is forgotten: the bank is full", _shown(oldest))
             self.forget(oldest)
 
     def keep(self, states, wav, segments):
@@ -344,20 +315,20 @@ class SpeakerBank:
             Who speaks when.
         """
         for name, state in states.items():
-            alone = [
+            parts = [
                 wav[slice(*(round(t * self.asr.sample_rate) for t in part))]
-                for part in _alone(name, segments)
+                for part in alone(name, segments)
             ]
-            sound = self._sound(torch.cat([wav[:0], *alone]))
+            sound = self._sound(torch.cat([wav[:0], *parts]))
             if name in self or (
                 len(sound) >= self.least_seconds * self.asr.sample_rate
             ):
-                sound = sound[: round(MOST * self.asr.sample_rate)]
+                sound = sound[: round(MAX_SECONDS * self.asr.sample_rate)]
                 self.update(name, state, sound if len(sound) else None)
             else:
                 logger.warning(
                     "%s speaks alone for less than %g s and is not kept",
-                    _told(name),
+                    _shown(name),
                     self.least_seconds,
                 )
 
@@ -375,7 +346,7 @@ class SpeakerBank:
         _check_name(new)
         voice = self._load(name)
         if new in self:
-            raise ValueError(f"{_told(new)}: is in the bank already")
+            raise ValueError(f"{_shown(new)}: is in the bank already")
         self._write(new, voice)
         self.forget(name)
 
@@ -388,7 +359,7 @@ class SpeakerBank:
             A speaker of the bank.
         """
         self._check_known(name)
-        self._path(name).unlink(missing_ok=True)
+        self.files.remove(name)
         del self._centroids[name]
         self._table = None
 
@@ -410,106 +381,38 @@ class SpeakerBank:
             two seconds sound, which are not compared.
         """
         sound = self._sound(self._samples(wav))
-        size = round(PART * self.asr.sample_rate)
+        size = round(PART_SECONDS * self.asr.sample_rate)
         count = len(sound) // size
         if count < 2:
             return 1.0
-        parts = self._embed(sound[: count * size].view(count, size))
-        alike = parts @ parts.T
-        one, other = divmod(int(alike.argmin()), count)
-        near = alike[one] >= alike[other]
-        if near.all() or not near.any():  # all the same
-            return 1.0
-        means = parts[near].mean(0), parts[~near].mean(0)
-        return float(F.cosine_similarity(*means, dim=0))
-
-    def _open(self):
-        """Reads how the speakers sound; removes what a kill has left."""
-        found = []
-        for path in self.folder.iterdir():
-            if UNFINISHED_FILE.fullmatch(path.name):
-                path.unlink()
-            elif SPEAKER_FILE.fullmatch(path.name):
-                found.append((path.stat().st_mtime_ns, path))
-        for self._stamp, path in sorted(found):
-            try:
-                with safe_open(path, "pt") as file:
-                    metadata = file.metadata()
-                    embeddings = file.get_tensor("embeddings")[0]
-                config = json.loads(metadata["config"])
-                name = config.pop("name")
-                whole = self._path(name) == path
-            except (
-                SafetensorError,
-                AttributeError,
-                LookupError,
-                TypeError,
-                ValueError,
-            ):
-                whole = False
-            if not whole:
-                raise ValueError(f"{path}: no speaker, or damaged; remove it")
-            if metadata.get("version") != str(STATE_VERSION):
-                raise ValueError(
-                    f"{self.folder}: bank of another version of this package: "
-                    f"enrol the speakers again, in a new folder"
-                )
-            if config != self.identity:
-                raise ValueError(
-                    f"{self.folder}: bank of another model or embedder: "
-                    f"{_compare(config, self.identity)}"
-                )
-            self._centroids[name] = _centroid(embeddings)
-
-    def _path(self, name):
-        """The file of a speaker."""
-        if not self._lock.alive:
-            raise ValueError(f"{self.folder}: this bank is closed")
-        digest = hashlib.sha256(name.encode("utf-8", "surrogatepass"))
-        return self.folder / f"{digest.hexdigest()}.safetensors"
-
-    def _config(self, name):
-        """What a speaker's file belongs to."""
-        now = {**self.identity, **self.asr.identity}
-        if now != self.identity:  # another look-ahead was chosen
-            raise ValueError(
-                f"{self.folder}: the model of this bank has become another "
-                f"one: {_compare(self.identity, now)}"
-            )
-        return {**now, "name": name}
+        return likeness(self._embed(sound[: count * size].view(count, size)))
 
     def _load(self, name):
         """A speaker of the bank."""
         self._check_known(name)
-        path = str(self._path(name))
-        voice = Voice.load(path, self._config(name))
+        voice = self.files.load(name)
         size = len(self._centroids[name])
         known = self._centroids[name].new_zeros(1, 0, size)
         like = Voice(known, self.asr.initial_state())
         # Counts are looked at where the state is used.
-        voice.check(like, 1, path, counts=False)
+        voice.check(like, 1, str(self.files.path(name)), counts=False)
         return replace(voice, state=voice.state.to(self.asr.device))
 
     def _write(self, name, voice):
         """Makes it what the bank has of a speaker."""
-        path = self._path(name)
-        try:
-            voice.save(str(path), self._config(name))
-        except OSError as error:
-            raise OSError(f"{path}: cannot be written: {error}") from error
+        self.files.write(name, voice)
         self._centroids[name] = _centroid(voice.embeddings[0])
         self._table = None
         self._use(name)
 
     def _use(self, name):
-        """Makes a speaker the one used last, also for the next process."""
+        """Makes a speaker the one used last."""
         self._centroids[name] = self._centroids.pop(name)
-        self._stamp = max(time.time_ns(), self._stamp + 1)
-        os.utime(self._path(name), ns=(self._stamp, self._stamp))
+        self.files.use(name)
 
     def _check_known(self, name):
         if not isinstance(name, str) or name not in self:
-            raise ValueError(f"{_told(name)}: no speaker in {self.folder}")
+            raise ValueError(f"{_shown(name)}: no speaker in {self.folder}")
 
     def _check_state(self, state):
         """Raises unless it is one row of this kind of model."""
@@ -542,53 +445,12 @@ class SpeakerBank:
 
     def _voice(self, samples):
         """Embedding [E], or None if there is too little sound."""
-        if len(self._sound(samples)) < LEAST * self.asr.sample_rate:
+        if len(self._sound(samples)) < MIN_SOUND * self.asr.sample_rate:
             return None
         return self._embed(samples[None])[0]
 
     def _embed(self, wavs):
         return embed(self.embedder, wavs)
-
-
-def embed(embedder, wavs):
-    """Voices of recordings of one length.
-
-    Arguments
-    ---------
-    embedder : EncoderClassifier
-        As of `SpeakerBank`.
-    wavs : torch.Tensor
-        [B, S]
-
-    Returns
-    -------
-    torch.Tensor
-        Embeddings of length 1 [B, E].
-    """
-    with torch.no_grad():
-        found = embedder.encode_batch(wavs, torch.ones(len(wavs)))
-    found = found.flatten(1).float().cpu()
-    if not bool(found.isfinite().all()):
-        raise ValueError("the embedder gave values that are not finite")
-    return F.normalize(found, dim=1)
-
-
-def default_threshold(embedder):
-    """Cosine similarity from which on two voices are one.
-
-    Arguments
-    ---------
-    embedder : EncoderClassifier
-        As of `SpeakerBank`.
-
-    Returns
-    -------
-    float
-        That of the embedder's folder; 0.25, which is SpeechBrain's for its
-        ECAPA-TDNN of VoxCeleb, if it names none.
-    """
-    hparams = getattr(embedder, "hparams", None)
-    return float(getattr(hparams, "threshold", THRESHOLD))
 
 
 def load_embedder(source=DEFAULT_EMBEDDER, trust=False, **options):
@@ -628,58 +490,13 @@ def load_embedder(source=DEFAULT_EMBEDDER, trust=False, **options):
         ) from error
 
 
-def sounding(samples, sample_rate):
-    """A recording without its silent tenths of a second.
-
-    Arguments
-    ---------
-    samples : torch.Tensor
-        [S]
-    sample_rate : int
-        Samples a second.
-
-    Returns
-    -------
-    torch.Tensor
-        [S'], a multiple of a tenth of a second.
-
-    Example
-    -------
-    >>> wave = torch.sin(torch.arange(1000.0))
-    >>> wave[200:700] = 0
-    >>> len(sounding(wave, sample_rate=1000))
-    500
-    """
-    size = int(BLOCK * sample_rate)
-    blocks = F.pad(samples, (0, -len(samples) % size)).view(-1, size)
-    if not len(blocks):
-        return samples
-    power = blocks.var(1, correction=0)
-    return blocks[power > max(SILENCE, RANGE * float(power.max()))].flatten()
-
-
-def _alone(name, segments):
-    """Start and end of the stretches in which only this one speaks."""
-    found = []
-    for segment in segments:
-        if segment.speaker != name:
-            continue
-        start = segment.start
-        for other in sorted(segments, key=lambda s: s.start):
-            if other.speaker != name and other.end > start:
-                found.append((start, min(other.start, segment.end)))
-                start = max(start, other.end)
-        found.append((start, segment.end))
-    return [(start, end) for start, end in found if start < end]
-
-
 def _centroid(embeddings):
     """Direction of the mean [E] of embeddings [K, E]."""
     return F.normalize(embeddings.mean(0), dim=0).cpu()
 
 
 def _identity(embedder):
-    """What tells this embedder from others."""
+    """What identifies this embedder."""
     own = getattr(embedder, "identity", None)
     if own is not None:
         return str(own)
@@ -688,49 +505,14 @@ def _identity(embedder):
     return fingerprint(embedder)
 
 
-def _hold(folder):
-    """Makes the folder; a descriptor that keeps others out while open."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=folder).close()
-        # A folder cannot be opened where there is no fcntl.
-        descriptor = os.open(folder if fcntl else os.devnull, os.O_RDONLY)
-    except OSError as error:
-        raise OSError(
-            f"{folder}: a bank of speakers cannot be kept here: "
-            f"{error.strerror}; name a folder that can be written"
-        ) from error
-    try:
-        if fcntl:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        raise OSError(
-            f"{folder}: this bank is open already, here or in another "
-            "process; close it there first"
-        ) from None
-    return descriptor
-
-
 def _check_name(name):
     if not isinstance(name, str) or not 1 <= len(name) <= 10_000:
         raise ValueError(
-            f"{_told(name)}: the name of a speaker is 1 to 10,000 characters"
+            f"{_shown(name)}: the name of a speaker is 1 to 10,000 characters"
         )
 
 
-def _told(name):
+def _shown(name):
     """A name within a message, on one line."""
     text = repr(name)
     return text if len(text) <= 60 else f"{text[:60]}..."
-
-
-def _compare(given, wanted):
-    """What two models or embedders are, in words."""
-    names = [
-        ", ".join(f"{key} {one.get(key)}" for key in NAMES)
-        for one in (given, wanted)
-    ]
-    if names[0] != names[1]:
-        return f"{names[0]}, not {names[1]}"
-    return differences(given, wanted)
