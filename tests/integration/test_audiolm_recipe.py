@@ -7,6 +7,7 @@ Authors
 import csv
 import importlib
 import json
+import runpy
 import shutil
 import subprocess
 import sys
@@ -17,7 +18,6 @@ import soundfile
 import torch
 from safetensors.torch import load_file, save_file
 
-from recipes.AudioLM import generate
 from speechbrain_lact.dataio.audio import read_audio
 from speechbrain_lact.evaluation.audio.likelihood import nll_over_position
 from speechbrain_lact.inference.AudioLM import AudioGenerator, load_tokenizer
@@ -236,8 +236,9 @@ def test_generate_says_text_and_scores_it(trained, tmp_path):
 )
 def test_generate_names_what_is_wrong(trained, tmp_path, given, named):
     model = ["--model", str(trained / "lm" / "model")]
+    main = runpy.run_path(str(RECIPES / "generate.py"))["main"]
     with pytest.raises((ValueError, OSError), match=named):
-        generate.main([*model, "--output", str(tmp_path), *given])
+        main([*model, "--output", str(tmp_path), *given])
 
 
 def test_generate_refuses_in_one_line(trained, tmp_path):
