@@ -13,7 +13,6 @@ from safetensors.torch import save_file
 import speechbrain as sb
 from speechbrain.utils.distributed import if_main_process
 from speechbrain.utils.logger import get_logger
-from speechbrain.utils.metric_stats import EER
 from speechbrain_lact.training.global_batches import GlobalBatches
 
 logger = get_logger(__name__)
@@ -159,6 +158,9 @@ def equal_error(same, different):
     threshold : float
         Midway between the two kinds, if they do not overlap.
     """
+    # Here, for what it imports sets variables of the environment.
+    from speechbrain.utils.metric_stats import EER
+
     rate, threshold = EER(same, different)
     least, most = float(same.min()), float(different.max())
     return rate, (least + most) / 2 if most < least else threshold
