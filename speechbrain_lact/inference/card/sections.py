@@ -10,6 +10,7 @@ import shlex
 from pathlib import Path
 
 from speechbrain_lact.inference.card.sources import split_source
+from speechbrain_lact.utils.tables import markdown_table
 
 # The hub's names of licences; another one is `other` there.
 HUB_LICENSES = (
@@ -134,10 +135,7 @@ def training_section(sources, run):
     if run.processes != [1]:
         counts = ", then ".join(map(str, run.processes))
         lines[1] += f"\n\nProcesses: {counts}."
-    table = [
-        "| data | corpus | licence | known from | hours |",
-        "| --- | --- | --- | --- | --- |",
-    ]
+    rows = []
     for source in sources:
         cells = [
             source.name,
@@ -146,9 +144,9 @@ def training_section(sources, run):
             source.known_from,
             source.hours,
         ]
-        cells = [" ".join(c.split()).replace("|", r"\|") for c in cells]
-        table.append(f"| {' | '.join(cells)} |")
-    lines.append("\n".join(table))
+        rows.append([" ".join(c.split()).replace("|", r"\|") for c in cells])
+    head = ["data", "corpus", "licence", "known from", "hours"]
+    lines.append(markdown_table(rows, head))
     abouts = [source.corpus.about for source in sources if source.corpus]
     lines += dict.fromkeys(abouts)
     lines.append(
