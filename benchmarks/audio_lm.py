@@ -29,7 +29,6 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-import machine
 import soundfile
 import torch
 from matplotlib.figure import Figure
@@ -52,6 +51,7 @@ from speechbrain_lact.inference.ASR import MODEL_IN_THE_BOX, LaCTASR
 from speechbrain_lact.inference.AudioLM import AudioGenerator
 from speechbrain_lact.inference.speakers import load_embedder
 from speechbrain_lact.lobes.models.LaCTAudioLM import Sampling
+from speechbrain_lact.utils import machine
 from speechbrain_lact.utils.tables import markdown_table
 
 RESULTS = Path(__file__).resolve().parent / "results"

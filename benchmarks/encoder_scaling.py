@@ -20,8 +20,7 @@ import sys
 import time
 from pathlib import Path
 
-import machine
-
+from speechbrain_lact.utils import machine
 from speechbrain_lact.utils.tables import markdown_table
 
 RESULTS = Path(__file__).parent / "results"

@@ -5,7 +5,7 @@ Authors
 """
 
 import csv
-import importlib
+import importlib.util
 import json
 import runpy
 import shutil
@@ -258,8 +258,10 @@ def test_generate_refuses_in_one_line(trained, tmp_path):
 @pytest.fixture
 def benchmark(tmp_path, monkeypatch):
     """The benchmark, for seconds of audio instead of minutes."""
-    monkeypatch.syspath_prepend(ROOT / "benchmarks")
-    module = importlib.import_module("audio_lm")
+    path = ROOT / "benchmarks" / "audio_lm.py"
+    spec = importlib.util.spec_from_file_location("audio_lm", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
     monkeypatch.setattr(module, "RESULTS", tmp_path)
     monkeypatch.setattr(module, "PROMPT", 1.0)
     monkeypatch.setattr(module, "PIECE", 3.0)

@@ -10,7 +10,17 @@ import subprocess
 
 
 def about():
-    """Machine, versions and commit of a measurement, as a dictionary."""
+    """Machine, versions and commit of a measurement.
+
+    Returns
+    -------
+    dict
+
+    Example
+    -------
+    >>> sorted(about())
+    ['commit', 'machine', 'python', 'threads', 'torch']
+    """
     import torch  # not before it is needed: others measure their memory
 
     git = ["git", "rev-parse", "--short", "HEAD"]
