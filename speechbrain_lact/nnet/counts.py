@@ -13,7 +13,7 @@ import torch
 
 
 def count_tensor(values, device):
-    """Integers of each row on a device, known on the host.
+    """Integers or booleans of each row on a device, known on the host.
 
     Arguments
     ---------
@@ -25,7 +25,7 @@ def count_tensor(values, device):
     Returns
     -------
     torch.Tensor
-        Integers [B].
+        Integers or booleans [B].
 
     Example
     -------
@@ -38,7 +38,10 @@ def count_tensor(values, device):
         made = torch.full((len(values),), values[0], device=device)
     else:
         # Not made there: that would wait for the device.
-        made = torch.tensor(values, dtype=torch.long)
+        kind = (
+            torch.bool if any(value is True for value in values) else torch.long
+        )
+        made = torch.tensor(values, dtype=kind, device="cpu")
         made = made.to(device, non_blocking=True)
     return remember(made, values)
 
@@ -76,6 +79,8 @@ def known_values(tensor):
     tuple or None
     """
     version, values = getattr(tensor, "on_host", (None, None))
+    if values is None or torch.compiler.is_compiling():
+        return values
     return values if version == _version(tensor) else None
 
 

@@ -67,9 +67,7 @@ def fast_weight_apply(weights, x, dtype=None):
     >>> fast_weight_apply(weights, torch.zeros(1, 5, 2)).abs().sum()
     tensor(0.)
     """
-    into, out = halves(weights)
-    gate, hidden = product(x, into.mT, dtype).chunk(2, -1)
-    return product(F.silu(gate) * hidden, out, dtype)
+    return apply_parts(parts(weights), x, dtype)
 
 
 def fast_weight_gradient(
@@ -100,10 +98,50 @@ def fast_weight_gradient(
     torch.Tensor
         [N, 3, h, d], to be added to the weights.
     """
+    rates = lr.split(1, -1)[:3]
+    found = gradient_parts(parts(weights), k, v, rates, inner_loss, dtype)
+    return found.view(weights.shape)
+
+
+def parts(weights):
+    """The matrices as the products need them.
+
+    Arguments
+    ---------
+    weights : torch.Tensor
+        W0, W2, W1' [N, 3, h, d], or one above the other [N, 3h, d].
+
+    Returns
+    -------
+    into, out : torch.Tensor
+        W0 beside W2, transposed [N, d, 2h], and W1' [N, h, d].
+    """
+    into, out = _halves(weights)
+    return into.mT, out
+
+
+def _halves(weights):
+    """W0 above W2 [N, 2h, d], and W1' [N, h, d]."""
+    if weights.ndim == 4:
+        weights = weights.flatten(1, 2)
+    hidden = weights.shape[1] // 3
+    return weights.split([2 * hidden, hidden], 1)
+
+
+def apply_parts(weights, x, dtype):
+    """`fast_weight_apply` of `parts`."""
+    into, out = weights
+    gate, hidden = product(x, into, dtype).chunk(2, -1)
+    return product(F.silu(gate) * hidden, out, dtype)
+
+
+def gradient_parts(weights, k, v, rates, inner_loss, dtype):
+    """`fast_weight_gradient` of `parts`, with learning rates of W0, W1 and W2
+    [N, L, 1] each; one matrix above the other [N, 3h, d]."""
     residual = INNER_LOSSES[inner_loss]
     if residual is not None:
-        v = residual(fast_weight_apply(weights, k, dtype), v)
-    return _Gradient.apply(weights, k, v, *lr.split(1, -1)[:3], dtype)
+        v = residual(apply_parts(weights, k, dtype), v)
+    return _Gradient.apply(*weights, k, v, *rates, dtype)
 
 
 class _Gradient(torch.autograd.Function):
@@ -116,39 +154,36 @@ class _Gradient(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, weights, k, v, lr0, lr1, lr2, dtype):
-        """The gradient [N, 3, h, d]."""
-        inner, outer = halves(weights)
-        both = product(k, inner.mT, dtype)
+    def forward(ctx, into, out, k, v, lr0, lr1, lr2, dtype):
+        """The gradient [N, 3h, d]."""
+        both = product(k, into, dtype)
         a, b = both.chunk(2, -1)
         sigma = torch.sigmoid(a)
-        r = product(v, outer.mT, dtype)
+        r = product(v, out.mT, dtype)
         s = a * sigma
         slope = torch.addcmul(sigma, s, 1 - sigma)
         d_in = torch.cat([r * b * slope * lr0, r * s * lr2], -1)
-        out = torch.cat(
+        ctx.save_for_backward(into, out, k, v, lr0, lr1, lr2, both, sigma, r)
+        ctx.dtype = dtype
+        return torch.cat(
             [
                 product(d_in.mT, k, dtype),
                 product((s * b * lr1).mT, v, dtype),
             ],
             1,
         )
-        ctx.save_for_backward(weights, k, v, lr0, lr1, lr2, both, sigma, r)
-        ctx.dtype = dtype
-        return out.view(weights.shape)
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad):
         """Gradients of weights, keys, values and rates."""
-        weights, k, v, lr0, lr1, lr2, both, sigma, r = ctx.saved_tensors
+        into, out, k, v, lr0, lr1, lr2, both, sigma, r = ctx.saved_tensors
         dtype, width = ctx.dtype, sigma.shape[-1]
-        inner, outer = halves(weights)
         a, b = both.chunk(2, -1)
         s, rest = a * sigma, 1 - sigma
         slope = torch.addcmul(sigma, s, rest)
         curve = sigma * rest * (2 + a - 2 * s)
-        flat, last = halves(grad)
+        flat, last = _halves(grad)
         # What the three factors beside k, k and v get.
         x0, x2 = product(k, flat.mT, dtype).chunk(2, -1)
         x1 = product(v, last.mT, dtype)
@@ -160,32 +195,15 @@ class _Gradient(torch.autograd.Function):
         sx0 = slope * x0
         # Beside k stand the two factors of the forward pass, da and db;
         # beside v the third factor, and dr.
-        by_k = both.new_empty(*both.shape[:2], 4, width)
-        torch.mul(rb * slope, lr0, out=by_k[:, :, 0])
-        torch.mul(rs, lr2, out=by_k[:, :, 1])
-        d_a = torch.mul(rb * curve, x0, out=by_k[:, :, 2])
-        d_a.addcmul_(slope, r * x2 + b * x1)
-        torch.mul(r, sx0, out=by_k[:, :, 3]).addcmul_(s, x1)
-        by_v = both.new_empty(*both.shape[:2], 2, width)
-        torch.mul(sb, lr1, out=by_v[:, :, 0])
-        torch.mul(b, sx0, out=by_v[:, :, 1]).addcmul_(s, x2)
-        by_k, by_v = by_k.flatten(2), by_v.flatten(2)
-        d_weights = torch.cat(
-            [
-                product(by_k[..., 2 * width :].mT, k, dtype),
-                product(by_v[..., width:].mT, v, dtype),
-            ],
-            1,
-        )
-        d_k = product(by_k, torch.cat([flat, inner], 1), dtype)
-        d_v = product(by_v, torch.cat([last, outer], 1), dtype)
-        return d_weights.view(weights.shape), d_k, d_v, *d_rates, None
-
-
-def halves(weights):
-    """Of weights [N, 3, h, d]: W0 over W2 [N, 2h, d], and W1' [N, h, d]."""
-    hidden = weights.shape[2]
-    return weights.flatten(1, 2).split([2 * hidden, hidden], 1)
+        d_a = torch.addcmul(rb * curve * x0, slope, r * x2 + b * x1)
+        d_b = torch.addcmul(r * sx0, s, x1)
+        by_k = torch.cat([rb * slope * lr0, rs * lr2, d_a, d_b], -1)
+        by_v = torch.cat([sb * lr1, torch.addcmul(b * sx0, s, x2)], -1)
+        d_into = product(by_k[..., 2 * width :].mT, k, dtype).mT
+        d_out = product(by_v[..., width:].mT, v, dtype)
+        d_k = product(by_k, torch.cat([flat, into.mT], 1), dtype)
+        d_v = product(by_v, torch.cat([last, out], 1), dtype)
+        return d_into, d_out, d_k, d_v, *d_rates, None
 
 
 def product(a, b, dtype):
@@ -197,11 +215,10 @@ def product(a, b, dtype):
 
 def row_norms(weights):
     """Norms of the rows of W0 and W2 [N, 2h, 1], and of W1 [N, 1, d]."""
-    into, out = halves(weights)
-    return (
-        torch.linalg.vector_norm(into, dim=2, keepdim=True),
-        torch.linalg.vector_norm(out, dim=1, keepdim=True),
-    )
+    return [
+        torch.linalg.vector_norm(part, dim=dim, keepdim=True)
+        for part, dim in zip(_halves(weights), (2, 1))
+    ]
 
 
 def scale_rows(weights, targets):
@@ -210,21 +227,17 @@ def scale_rows(weights, targets):
     Arguments
     ---------
     weights : torch.Tensor
-        W0, W2, W1' [N, 3, h, d].
-    targets : tuple of torch.Tensor
+        As of `parts`.
+    targets : list of torch.Tensor
         As `row_norms` gives them.
 
     Returns
     -------
     torch.Tensor
-        As `weights`.
+        One above the other [N, 3h, d].
     """
-    scaled = [
-        half
-        * (
-            target
-            / (torch.linalg.vector_norm(half, dim=dim, keepdim=True) + NORM_EPS)
-        )
-        for half, target, dim in zip(halves(weights), targets, (2, 1))
-    ]
-    return torch.cat(scaled, 1).view(weights.shape)
+    scaled = []
+    for part, target, dim in zip(_halves(weights), targets, (2, 1)):
+        norm = torch.linalg.vector_norm(part, dim=dim, keepdim=True)
+        scaled.append(part * (target / (norm + NORM_EPS)))
+    return torch.cat(scaled, 1)

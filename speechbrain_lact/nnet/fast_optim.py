@@ -17,7 +17,7 @@ import torch
 from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint as recompute
 
-from speechbrain_lact.nnet.fast_network import fast_weight_gradient, scale_rows
+from speechbrain_lact.nnet.fast_network import gradient_parts, parts, scale_rows
 
 OPTIMIZERS = ("sgd", "adam", "muon")
 
@@ -58,9 +58,10 @@ def polar(gradient, dtype=None):
     tall = gradient.shape[-2] > gradient.shape[-1]
     x = gradient.transpose(-2, -1) if tall else gradient
     x = x / (torch.linalg.matrix_norm(x, keepdim=True) + 1e-7)
-    x = x.to(dtype or gradient.dtype).reshape(-1, *x.shape[-2:])
-    x = _NewtonSchulz.apply(x)
-    x = x.view(gradient.shape[:-2] + x.shape[-2:]).to(gradient.dtype)
+    shape = x.shape
+    x = x.to(dtype or gradient.dtype)
+    x = _NewtonSchulz.apply(x if x.ndim == 3 else x.flatten(0, -3))
+    x = (x if len(shape) == 3 else x.view(shape)).to(gradient.dtype)
     return x.transpose(-2, -1) if tall else x
 
 
@@ -122,7 +123,7 @@ def adam(gradient, first, second, count, base_lr):
     decay1, decay2 = ADAM_DECAYS
     first = decay1 * first + (1 - decay1) * gradient
     second = decay2 * second + (1 - decay2) * gradient.square()
-    count = count.to(gradient.dtype).view(-1, 1, 1, 1)
+    count = count.to(gradient.dtype).view(-1, *[1] * (gradient.ndim - 1))
     mean = first / (1 - decay1**count)
     square = second / (1 - decay2**count)
     # eps inside the root: at zero the root alone has no finite gradient.
@@ -191,9 +192,10 @@ def update(
     rule : UpdateRule
         How.
     weights, moment : torch.Tensor
-        W0, W2, W1' and the momentum (or first moment) [N, 3, h, d].
+        W0, W2, W1' one above the other, and the momentum (or first moment)
+        [N, 3h, d].
     square : torch.Tensor
-        Second moment [N, 3, h, d]; None unless `adam`.
+        Second moment [N, 3h, d]; None unless `adam`.
     targets : tuple of torch.Tensor
         Row norms, as `row_norms` gives them.
     k, v : torch.Tensor
@@ -202,19 +204,19 @@ def update(
         Learning rates of W0, W1, W2 and the decay of the momentum
         [N, C, 4]; zeros at padding.
     counts : torch.Tensor, optional
-        Number of real frames [N, 1, 1, 1]; None if all rows have a whole
+        Number of real frames [N, 1, 1]; None if all rows have a whole
         chunk.
     steps : torch.Tensor, optional
         Updates made before [N]; for `adam` and `pre` norm.
     step_scale : torch.Tensor, optional
-        Factor of the steps [N, 1, 1, 1].
+        Factor of the steps [N, 1, 1].
 
     Returns
     -------
     weights, moment, square : torch.Tensor
         After the update.
     good : torch.Tensor
-        Whether the update was finite [N].
+        Whether the update was finite [N, 1, 1].
     """
     given = [weights, moment, square, *targets, step_scale, k, v, gates]
 
@@ -233,7 +235,7 @@ def update(
         # look back: look first, without gradients.
         with torch.no_grad():
             good = _finite(rule, propose(*given))
-        wrong = ~good.view(-1, 1, 1)
+        wrong = ~good
         after = propose(
             *given[:-3], *(x.masked_fill(wrong, 0) for x in (k, v, gates))
         )
@@ -242,9 +244,8 @@ def update(
         after = propose(*_Shield.apply(found, *given))
         good = _finite(rule, after)
         found.append(good)
-    where = good.view(-1, 1, 1, 1)
     after = [
-        new if new is None else torch.where(where, new, old)
+        new if new is None else torch.where(good, new, old)
         for new, old in zip(after, (weights, moment, square))
     ]
     return (*after, good)
@@ -288,9 +289,10 @@ def _propose(
 ):
     """New weights and moments, finite or not."""
     targets = row_targets, column_targets
+    *rates, decay = gates.split(1, -1)
     used = used_weights(rule, weights, targets, steps)
-    gradient = fast_weight_gradient(
-        used, k, v, gates, rule.inner_loss, rule.dtype
+    gradient = gradient_parts(
+        parts(used), k, v, rates, rule.inner_loss, rule.dtype
     )
     if rule.optimizer == "adam":
         step, moment, square = adam(
@@ -298,17 +300,20 @@ def _propose(
         )
     else:
         length = rule.chunk_size if counts is None else counts.clamp(min=1)
-        decay = gates[..., 3].sum(1).view(-1, 1, 1, 1) / length
+        decay = decay.sum(1, keepdim=True) / length
         step = moment = gradient + decay * moment
         if rule.optimizer == "muon":
-            step = polar(moment, rule.dtype)
+            rows, width = moment.shape[0], moment.shape[2]
+            matrices = moment.view(3 * rows, -1, width)
+            step = polar(matrices, rule.dtype).reshape(rows, -1, width)
     if rule.optimizer != "sgd" and counts is not None:
         # Not counts / size: integers divide in the default type.
         step = step * (counts.to(gradient.dtype) / rule.chunk_size)
     if scale is not None:
         step = step * scale
     if rule.max_step_norm is not None:
-        step = clip_norm(step, rule.max_step_norm)
+        matrices = step.view(3 * len(step), -1, step.shape[2])
+        step = clip_norm(matrices, rule.max_step_norm).view(step.shape)
     weights = weights + step
     if rule.weight_norm == "post":
         weights = scale_rows(weights, targets)
@@ -331,21 +336,23 @@ def used_weights(rule, weights, targets, steps):
     if rule.weight_norm != "pre":
         return weights
     # Norms do not round initial weights, given or the state's own.
-    first = (steps == 0).view(-1, 1, 1, 1)
+    first = (steps == 0).view(-1, 1, 1)
     return torch.where(first, weights, scale_rows(weights, targets))
 
 
 def _finite(rule, after):
-    """Whether all heads of a row are finite [N]. Weights are not where the
-    moment is not; Adam's second moment may be so alone."""
-    weights, _, square = after
-    total = weights.detach().sum((1, 2, 3))
+    """Whether all heads of a row are finite [N, 1, 1]. Weights are not where
+    the moment is not; Adam's second moment may be so alone."""
+    weights, _, square = (
+        x if x is None or not x.requires_grad else x.detach() for x in after
+    )
+    total = weights.sum((1, 2), keepdim=True)
     if square is not None:
-        total = total + square.detach().sum((1, 2, 3))
+        total = total + square.sum((1, 2), keepdim=True)
     # Zero, or NaN: one pass, and no question to the device.
     total = total * 0
     if rule.nhead > 1:
         rows = total.view(-1, rule.nhead)
-        total = rows.sum(1, keepdim=True).expand_as(rows)
-        return (total == 0).view(-1)
+        rows = rows.sum(1, keepdim=True).expand_as(rows)
+        return (rows == 0).view(total.shape)
     return total == 0

@@ -30,7 +30,8 @@ from speechbrain_lact.nnet.counts import (
 )
 from speechbrain_lact.nnet.fast_network import (
     INNER_LOSSES,
-    fast_weight_apply,
+    apply_parts,
+    parts,
     row_norms,
 )
 from speechbrain_lact.nnet.fast_optim import (
@@ -39,7 +40,7 @@ from speechbrain_lact.nnet.fast_optim import (
     update,
     used_weights,
 )
-from speechbrain_lact.nnet.frames import slide, splice, zero_padding
+from speechbrain_lact.nnet.frames import splice, zero_padding
 from speechbrain_lact.nnet.plan import ChunkPlan, chunk_ends
 from speechbrain_lact.nnet.state import State, buffer, counter
 
@@ -189,7 +190,6 @@ def fast_weight_scan(
     max_step_norm=None,
     nhead=1,
     checkpoint=False,
-    plan=None,
 ):
     """Learns a sequence chunk by chunk and reads the memory for each frame.
 
@@ -251,8 +251,6 @@ def fast_weight_scan(
         update of one of them is left out for all.
     checkpoint : bool
         Whether to recompute each chunk in the backward pass.
-    plan : ChunkPlan, optional
-        Lengths of the rows and `ends`, if the host knows them already.
 
     Returns
     -------
@@ -287,33 +285,21 @@ def fast_weight_scan(
     _check_inputs(
         (w0, w1, w2), (q, k, v), (lr0, lr1, lr2, momentum), mask, ends, state
     )
-    core = torch.promote_types(w0.dtype, torch.float32)
-    device = q.device.type
-    dtype = (
-        torch.get_autocast_dtype(device)
-        if torch.is_autocast_enabled(device) and core == torch.float32
-        else core
-    )
-    rows, length, width = q.shape
+    core = core_type(w0.dtype)
+    rows, length, _ = q.shape
     if momentum is None:
         momentum = torch.zeros_like(lr0)
     gates = torch.cat([lr0, lr1, lr2, momentum], -1)
     frames = [x.to(core) for x in (q, k, v, gates)]
-    places, given = None, plan
+    places = None
     if mask is not None:
         frames = [zero_padding(x, mask) for x in frames]
-    if plan is None:
-        if mask is not None and bool((mask[:, 1:] & ~mask[:, :-1]).any()):
+        if bool((mask[:, 1:] & ~mask[:, :-1]).any()):
             places = torch.argsort(~mask, dim=1, stable=True)
             frames = [_take(x, places) for x in frames]
             mask = mask.gather(1, places)
             ends = None if ends is None else ends.gather(1, places)
-        plan = ChunkPlan.of(q, mask, ends)
-    start = torch.stack([w0, w2, w1.mT], 1).to(core)
-    if state is None:
-        state = FastWeightState.start(
-            rows, *w0.shape[1:], optimizer=optimizer, order=order, like=start
-        )
+    plan = ChunkPlan.of(q, mask, ends)
     rule = UpdateRule(
         optimizer=optimizer,
         weight_norm=weight_norm,
@@ -323,34 +309,109 @@ def fast_weight_scan(
         nhead=nhead,
         checkpoint=checkpoint,
         chunk_size=chunk_size,
-        dtype=dtype,
     )
-    spans = plan.keep(
-        (
-            "spans",
-            host_values(state.pending),
-            chunk_size,
-            least_chunk,
-            order,
-            final,
-        ),
-        lambda: _Spans(
-            plan, host_values(state.pending), least_chunk, chunk_size, final
-        ),
+    out, state = scan_chunks(
+        torch.stack([w0, w2, w1.mT], 1).to(core),
+        *frames,
+        rule=rule,
+        order=order,
+        plan=plan,
+        least_chunk=least_chunk,
+        state=state,
+        final=final,
+        step_scale=step_scale,
     )
-    with torch.autocast(device, enabled=False):
-        out, state = _scan(
-            rule, step_scale, _begin(state, start), frames, spans, order, final
-        )
-    if given is None:
-        plan.report()
+    plan.report()
+    out = zero_padding(
+        out, plan.padding(host_values(state.lengths), out.shape[1])
+    )
     if places is not None:
         if out.shape[1] != length:
             raise ValueError(
                 "frames answered late need padding after the last real frame"
             )
         out = _take(out, torch.argsort(places, 1))
-    return out.to(torch.promote_types(q.dtype, dtype)), state
+    return out.to(torch.promote_types(q.dtype, product_type(q, core))), state
+
+
+def core_type(dtype):
+    """The type of fast weights: fp32, or float64 if that is given."""
+    return torch.float64 if dtype == torch.float64 else torch.float32
+
+
+def product_type(x, core):
+    """The type of matrix products: that of autocast, if it is on."""
+    device = x.device.type
+    if core == torch.float32 and torch.is_autocast_enabled(device):
+        return torch.get_autocast_dtype(device)
+    return core
+
+
+def scan_chunks(
+    start,
+    queries,
+    keys,
+    values,
+    gates,
+    *,
+    rule,
+    order,
+    plan,
+    least_chunk=1,
+    state=None,
+    final=False,
+    step_scale=None,
+):
+    """`fast_weight_scan` of a call whose rows the host knows.
+
+    Arguments
+    ---------
+    start : torch.Tensor
+        Initial W0, W2, W1' [N, 3, h, d], or of each head [heads, 3, h, d].
+    queries, keys, values : torch.Tensor
+        Frames in the type of the weights [N, L, d]; what pads is finite.
+    gates : torch.Tensor
+        Learning rates of W0, W1, W2 and the decay of the momentum [N, L, 4],
+        zeros at padding.
+    rule : UpdateRule
+        How chunks are learned.
+    order : str
+        As `fast_weight_scan`.
+    plan : ChunkPlan
+        The rows.
+    least_chunk, state, final, step_scale
+        As `fast_weight_scan`.
+
+    Returns
+    -------
+    out : torch.Tensor
+        As `fast_weight_scan`, but finite at padding.
+    state : FastWeightState
+    """
+    device = queries.device.type
+    rule = dataclasses.replace(rule, dtype=product_type(queries, queries.dtype))
+    rows = len(queries)
+    pending, fresh, learning = (0,) * rows, (True,) * rows, (True,) * rows
+    if state is None:
+        state = FastWeightState.start(
+            rows,
+            *start.shape[2:],
+            optimizer=rule.optimizer,
+            order=order,
+            like=start,
+        )
+    else:
+        pending = host_values(state.pending)
+        fresh, learning = map(known_values, (state.fresh, state.learning))
+    spans = plan.keep(
+        ("spans", pending, rule.chunk_size, least_chunk, final),
+        lambda: _Spans(plan, pending, least_chunk, rule.chunk_size, final),
+    )
+    with torch.autocast(device, enabled=False):
+        state = _begin(state, fresh, start)
+        memory = _Memory(rule, step_scale, state, plan, fresh, learning)
+        frames = queries, keys, values, gates
+        return _scan(memory, frames, spans, order, final)
 
 
 class _Spans:
@@ -383,9 +444,7 @@ class _Spans:
         stops = F.pad(stops, (1, 0))
         self.ends = self.total if final else stops[:, -1].tolist()
         # The last chunk is the unfinished one.
-        self.stops = torch.cat(
-            [stops[:, 1:], torch.tensor(self.total)[:, None]], 1
-        )
+        self.stops = torch.cat([stops[:, 1:], _host(self.total)[:, None]], 1)
 
     def chunk(self, first):
         """Real frames of the chunk of one length that begins at `first`."""
@@ -395,31 +454,41 @@ class _Spans:
 class _Memory:
     """The fast weights while a call goes on."""
 
-    def __init__(self, rule, step_scale, state, plan):
+    def __init__(self, rule, step_scale, state, plan, fresh, learning):
         self.rule, self.plan, self.state = rule, plan, state
+        # What the host knows of these flags of the state, or None.
+        self.fresh, self.learning = fresh, learning
         self.scale = None
         if step_scale is not None:
-            self.scale = step_scale.view(-1, 1, 1, 1)
+            self.scale = step_scale.view(-1, 1, 1)
         hidden, rows = state.weights.shape[2], state.targets
         self.targets = rows[:, : 2 * hidden, None], rows[:, None, 2 * hidden :]
-        self.tensors = state.weights, state.moment, state.square
-        # Updates before this call, and chunks that were learned in it.
-        self.steps, self.skipped = state.steps, state.skipped
-        self.asked = [False] * len(state.steps)
+        # The matrices of a row one above the other.
+        self.tensors = tuple(
+            x if x is None else x.flatten(1, 2)
+            for x in (state.weights, state.moment, state.square)
+        )
+        self.steps = state.steps
+        # Whether to count at once: some rules ask how often was learned.
+        self.counts = rule.optimizer == "adam" or rule.weight_norm == "pre"
+        self.tried, self.learned, self.parts = [], [], None
 
     def read(self, queries):
         """What the fast network answers."""
         rule = self.rule
-        weights = used_weights(rule, self.tensors[0], self.targets, self.steps)
+        if self.parts is None:
+            self.parts = parts(
+                used_weights(rule, self.tensors[0], self.targets, self.steps)
+            )
         if rule.checkpoint:
             return recompute(
-                fast_weight_apply,
-                weights,
+                apply_parts,
+                self.parts,
                 queries,
                 rule.dtype,
                 use_reentrant=False,
             )
-        return fast_weight_apply(weights, queries, rule.dtype)
+        return apply_parts(self.parts, queries, rule.dtype)
 
     def learn(self, keys, values, gates, counts):
         """Learns one chunk.
@@ -432,15 +501,15 @@ class _Memory:
             Number of real frames of each row; rows with none stay as they
             are.
         """
-        allowed = known_values(self.state.learning)
-        active = [count > 0 for count in counts]
+        allowed = self.learning
+        active = tuple(count > 0 for count in counts)
         if allowed is not None:
-            active = [a and b for a, b in zip(active, allowed)]
+            active = tuple(a and b for a, b in zip(active, allowed))
         if not any(active):
             return
         lengths = None
         if any(count != self.rule.chunk_size for count in counts):
-            lengths = self.plan.counts(counts).view(-1, 1, 1, 1)
+            lengths = self.plan.counts(counts).view(-1, 1, 1)
         before = self.tensors
         *after, good = update(
             self.rule,
@@ -453,66 +522,77 @@ class _Memory:
             self.steps,
             self.scale,
         )
-        learned = self._learned(active, allowed)
-        if learned is not None:
-            where = learned.view(-1, 1, 1, 1)
+        rows = self._rows(active)
+        if rows is not None:
+            rows = rows.view(-1, 1, 1)
             after = [
-                new if new is None else torch.where(where, new, old)
+                new if new is None else torch.where(rows, new, old)
                 for new, old in zip(after, before)
             ]
-        self.tensors = tuple(after)
-        steps = good if learned is None else good & learned
-        wrong = ~good if learned is None else learned & ~good
-        self.steps, self.skipped = self.steps + steps, self.skipped + wrong
-        self.asked = [a or b for a, b in zip(self.asked, active)]
+            good = good & rows
+        self.tensors, self.parts = tuple(after), None
+        self.tried.append(active)
+        self.learned.append(good)
+        if self.counts:
+            self.steps = self.steps + good.view(-1)
 
-    def _learned(self, active, allowed):
-        """Rows that learn this chunk [N], or None for all."""
-        learned = None
+    def _rows(self, active):
+        """Rows that learn, on the device [N]; None for all."""
+        rows = None
         if not all(active):
-            active = tuple(active)
-            learned = self.plan.keep(
-                ("rows", active),
-                lambda: count_tensor(active, self.plan.device).bool(),
+            rows = self.plan.keep(
+                ("rows", active), lambda: count_tensor(active, self.plan.device)
             )
-        if allowed is not None:
-            return learned
+        if self.learning is not None:
+            return rows
         flags = self.state.learning
-        return flags if learned is None else learned & flags
+        return flags if rows is None else rows & flags
 
     def after(self, **fields):
         """The state after the call."""
-        state, (weights, moment, square) = self.state, self.tensors
-        if any(self.asked):
-            self.plan.skip(self.skipped - state.skipped)
-            tried = self._learned(self.asked, known_values(state.learning))
-            fresh = torch.zeros_like(state.fresh)
-            known = known_values(state.fresh)
-            if tried is not None:
-                fresh = state.fresh & ~tried
-            if known_values(state.learning) is None:
-                known = None
-            elif known is not None:
-                known = tuple(a and not b for a, b in zip(known, self.asked))
-            elif tried is None:
-                known = (False,) * len(fresh)
-            fields["fresh"] = remember(fresh, known)
-        return dataclasses.replace(
-            state,
-            weights=weights,
-            moment=moment,
-            square=square,
-            steps=self.steps,
-            skipped=self.skipped,
-            **fields,
-        )
+        state = self.state
+        if self.tried:
+            fields.update(self._counted())
+            names = "weights", "moment", "square"
+            for name, tensor in zip(names, self.tensors):
+                if tensor is not None:
+                    shape = getattr(state, name).shape
+                    fields[name] = tensor.view(shape)
+        return dataclasses.replace(state, **fields)
+
+    def _counted(self):
+        """Numbers of updates, and who has still learned nothing."""
+        state, plan = self.state, self.plan
+        learned = torch.cat(self.learned, 1).sum((1, 2))
+        tried = tuple(sum(rows) for rows in zip(*self.tried))
+        skipped = plan.counts(tried) - learned
+        known, allowed = self.fresh, self.learning
+        if allowed is None:
+            # Those that were not to learn were not left out.
+            skipped = skipped * state.learning
+        plan.skip(skipped)
+        asked = tuple(count > 0 for count in tried)
+        if all(asked) and allowed is not None:
+            fresh = remember(
+                torch.zeros_like(state.fresh), (False,) * len(asked)
+            )
+        else:
+            fresh = state.fresh & ~self._rows(asked)
+            if known is not None and allowed is not None:
+                left = tuple(a and not b for a, b in zip(known, asked))
+                remember(fresh, left)
+        return {
+            "steps": state.steps + learned,
+            "skipped": state.skipped + skipped,
+            "fresh": fresh,
+        }
 
 
-def _begin(state, start):
-    """Fresh rows take the initial weights and their row norms."""
+def _begin(state, known, start):
+    """Fresh rows take the initial weights and their row norms; `known` says
+    which rows are, if the host knows."""
     # In training weights that no row takes have a gradient of zeros: their
     # optimizer and processes that train together count on one in every step.
-    known = known_values(state.fresh)
     if not start.requires_grad and known is not None and not any(known):
         return state
     norms = torch.cat([x.flatten(1) for x in row_norms(start)], 1)
@@ -528,10 +608,10 @@ def _begin(state, start):
     return dataclasses.replace(state, weights=weights, targets=targets)
 
 
-def _scan(rule, step_scale, state, frames, spans, order, final):
+def _scan(memory, frames, spans, order, final):
     """The scan over chunks, after types, padding and initial weights."""
     queries, *learned = frames
-    plan, length = spans.plan, queries.shape[1]
+    state, plan, length = memory.state, spans.plan, queries.shape[1]
     before, waited = spans.pending, state.keys.shape[1]
     if order == "bidirectional" and (waited or not final):
         raise ValueError(
@@ -542,7 +622,6 @@ def _scan(rule, step_scale, state, frames, spans, order, final):
     if order == "update_apply":
         queries = splice(state.queries, before, queries)
         before = (0,) * len(before)
-    memory = _Memory(rule, step_scale, state, plan)
     scan = _scan_equal if spans.stops is None else _scan_ragged
     out = scan(memory, spans, queries, learned, before, order)
 
@@ -553,19 +632,20 @@ def _scan(rule, step_scale, state, frames, spans, order, final):
     out = _cut(out, 0, width)
     if out.shape[1] < width:
         out = F.pad(out, (0, 0, 0, width - out.shape[1]))
-    out = zero_padding(out, plan.padding(answered, width))
     rest = tuple(a - b for a, b in zip(spans.total, spans.ends))
     wide = max(rest, default=0)
 
-    def stay(x):
+    def stay(x, buffer):
         """Frames of the unfinished chunk."""
         if wide == 0:
-            return x[:, :0]
-        kept = slide(x, plan.counts(spans.ends), wide)
+            return buffer if waited == 0 else buffer[:, :0]
+        kept = plan.slide(x, spans.ends, wide)
         return zero_padding(kept, plan.padding(rest, wide))
 
-    keys, values, gates = map(stay, learned)
-    waiting = stay(queries) if order == "update_apply" else None
+    keys, values, gates = map(stay, learned, buffers)
+    waiting = None
+    if order == "update_apply":
+        waiting = stay(queries, state.queries)
     return out, memory.after(
         keys=keys,
         values=values,
@@ -589,8 +669,8 @@ def _scan_equal(memory, spans, queries, learned, before, order):
     offset = before[0] if together and before else 0
     aligned = queries
     if not together:
-        negative = spans.plan.counts(-count for count in before)
-        aligned = slide(queries, negative, learned[0].shape[1])
+        negative = [-count for count in before]
+        aligned = spans.plan.slide(queries, negative, learned[0].shape[1])
     chunks = list(zip(*(x.split(size, 1) for x in learned)))
 
     def learn(first):
@@ -602,7 +682,7 @@ def _scan_equal(memory, spans, queries, learned, before, order):
         for first in range(0, stop, size):
             learn(first)
         out = memory.read(aligned)
-        return out if together else slide(out, before, length)
+        return out if together else spans.plan.slide(out, before, length)
     pieces = []
     last = stop if order == "update_apply" else offset + aligned.shape[1]
     for first in range(0, last, size):
@@ -619,7 +699,7 @@ def _scan_equal(memory, spans, queries, learned, before, order):
         out = pieces[0]
     else:
         out = torch.cat(pieces, 1) if pieces else queries[:, :0]
-    return out if together else slide(out, spans.plan.counts(before), length)
+    return out if together else spans.plan.slide(out, before, length)
 
 
 def _scan_ragged(memory, spans, queries, learned, before, order):
@@ -652,12 +732,12 @@ def _scan_ragged(memory, spans, queries, learned, before, order):
 
 def _columns(spans, before, order, device):
     """Columns of the chunks: of what is learned, and of what is read."""
-    stops, ends = spans.stops, torch.tensor(spans.ends)
+    stops, ends = spans.stops, _host(spans.ends)
     begins = F.pad(stops[:, :-1], (1, 0))
     known = torch.minimum(stops, ends[:, None])
     places, columns = _spread(begins, known)
     answered = known if order == "update_apply" else stops
-    offset = torch.tensor(before)[:, None]
+    offset = _host(before)[:, None]
     reads, answers = _spread(
         *((x - offset).clamp(min=0) for x in (begins, answered))
     )
@@ -684,10 +764,15 @@ def _spread(begins, stops):
     widths = counts.amax(0)
     span = torch.repeat_interleave(widths)
     last = widths.cumsum(0)
-    within = torch.arange(len(span)) - (last - widths)[span]
+    within = torch.arange(len(span), device="cpu") - (last - widths)[span]
     places = torch.where(within < counts[:, span], begins[:, span] + within, -1)
     edges = [0, *last.tolist()]
     return places, [slice(a, b) for a, b in zip(edges, edges[1:])]
+
+
+def _host(values):
+    """Integers on the host, whatever the default device is."""
+    return torch.tensor(values, dtype=torch.long, device="cpu")
 
 
 def _gather(x, places):

@@ -17,10 +17,12 @@ from torch import nn
 
 from speechbrain_lact.nnet.checks import check_number, check_tensor
 from speechbrain_lact.nnet.counts import remember
+from speechbrain_lact.nnet.fast_optim import UpdateRule
 from speechbrain_lact.nnet.fast_weight import (
     FastWeightState,
     check_options,
-    fast_weight_scan,
+    core_type,
+    scan_chunks,
 )
 from speechbrain_lact.nnet.frames import zero_padding
 from speechbrain_lact.nnet.lact_step import is_step, step
@@ -309,17 +311,16 @@ class LaCT(Mixer):
         self.scale = (d_model // nhead) ** -0.5 if scale is None else scale
         self.rotary = rotary
         self.base_lr, self.silu_values, self.fast = base_lr, silu_values, fast
-        self.options = {
-            "chunk_size": chunk_size,
-            "order": order,
-            "optimizer": optimizer,
-            "weight_norm": weight_norm,
-            "inner_loss": inner_loss,
-            "base_lr": base_lr,
-            "max_step_norm": max_step_norm,
-            "nhead": fast_heads,
-            "checkpoint": checkpoint,
-        }
+        self.rule = UpdateRule(
+            optimizer=optimizer,
+            weight_norm=weight_norm,
+            inner_loss=inner_loss,
+            base_lr=base_lr,
+            max_step_norm=max_step_norm,
+            nhead=fast_heads,
+            checkpoint=checkpoint,
+            chunk_size=chunk_size,
+        )
         self.in_proj_weight = nn.Parameter(torch.empty(3 * d_model, d_model))
         self.in_proj_bias = None
         if bias:
@@ -412,14 +413,17 @@ class LaCT(Mixer):
         -------
         dict
         """
-        own = {
-            name: value
-            for name, value in self.options.items()
-            if name != "checkpoint"
-        }
-        sides = self.window.left, self.window.right, self.window.block
+        rule, sides = self.rule, self.window
+        sides = sides.left, sides.right, sides.block
         return {
-            **own,
+            "chunk_size": self.chunk_size,
+            "order": self.order,
+            "optimizer": rule.optimizer,
+            "weight_norm": rule.weight_norm,
+            "inner_loss": rule.inner_loss,
+            "base_lr": rule.base_lr,
+            "max_step_norm": rule.max_step_norm,
+            "nhead": self.fast_heads,
             "least_chunk": self.least_chunk,
             "causal": self.causal,
             # Infinity has no place in JSON.
@@ -581,9 +585,9 @@ class LaCT(Mixer):
             fast = FastWeightState.start(
                 batch * self.fast_heads,
                 *self.w0.shape[1:],
-                optimizer=self.options["optimizer"],
+                optimizer=self.rule.optimizer,
                 order=self.order,
-                like=self.w0.to(torch.promote_types(like.dtype, torch.float32)),
+                like=self.w0.to(core_type(like.dtype)),
             ).map(self._by_row, _same)
         waiting = self.nothing_waits(batch)
         return LaCTState(
@@ -698,12 +702,7 @@ class LaCT(Mixer):
     def _remember(self, x, projected, plan, state, final):
         """Reads and updates the fast weights; [B, T, E] in and out."""
         heads = self.fast_heads
-        core = torch.promote_types(self.w0.dtype, torch.float32)
-
-        def split(y):
-            """Heads into the batch [*, batch * heads, T, width]."""
-            y = y.unflatten(-1, (heads, -1)).transpose(-2, -3)
-            return y.flatten(-4, -3)
+        core = core_type(self.w0.dtype)
 
         def by_head(parameter):
             """Channels of a parameter, to stand beside those of q and k."""
@@ -717,36 +716,52 @@ class LaCT(Mixer):
         q, k = qk / (torch.linalg.vector_norm(qk, dim=-1)[..., None] + 1e-5)
         v = v.flatten(0, 2)
         v = F.silu(v) if self.silu_values else v
-        rates, gate, decay = self.rates(x, core)
+        gates, gate = (
+            y.transpose(1, 2).flatten(0, 1) for y in self.gates(x, core)
+        )
+        heads_plan = plan.per_head(heads)
         # Without a state nobody reads what the causal order learns last.
         learns_tail = final if state else self.order != "apply_update"
-        out, memory = fast_weight_scan(
-            self.w0,
-            self.w1,
-            self.w2,
+        out, memory = scan_chunks(
+            torch.stack([self.w0, self.w2, self.w1.mT], 1).to(core),
             q,
             k,
             v,
-            *split(rates).split(1, -1),
-            momentum=decay if decay is None else split(decay),
-            plan=plan.per_head(heads),
-            mask=plan.per_head(heads).mask,
+            zero_padding(gates, heads_plan.mask),
+            rule=self.rule,
+            order=self.order,
+            plan=heads_plan,
             least_chunk=self.least_chunk or 1,
             state=state and state.fast.map(lambda y: y.flatten(0, 1), _same),
             final=learns_tail,
             step_scale=self.step_scale.repeat(len(x)),
-            **self.options,
         )
         # RMS norm and gate are one factor of each frame.
         norm = torch.linalg.vector_norm(out.to(core), dim=-1, keepdim=True)
         size = (norm.square() / out.shape[-1] + 1e-5).rsqrt()
-        size = size * F.silu(split(gate))
+        size = size * gate
         out = self._by_row(out * size).transpose(1, 2) * self.fast_norm
         return out.flatten(2), memory.map(self._by_row, _same)
 
-    def rates(self, x, core):
-        """Of each frame: learning rates [B, T, heads * 3], the gate before
-        its activation and the momentum, if any [B, T, heads]."""
+    def gates(self, x, core):
+        """What is said of each frame beside its key and value.
+
+        Arguments
+        ---------
+        x : torch.Tensor
+            Frames [..., E].
+        core : torch.dtype
+            Type of the fast weights.
+
+        Returns
+        -------
+        gates : torch.Tensor
+            Of each head the learning rates of W0, W1, W2 and the decay of the
+            momentum [..., heads, 4].
+        gate : torch.Tensor
+            Factor of the memory's answer [..., heads, 1].
+        """
+        heads = self.fast_heads
         layers = [self.lr_proj, self.gate_proj, self.momentum_proj]
         layers = [layer for layer in layers if layer is not None]
         # Three narrow products cost more than their sum.
@@ -758,11 +773,16 @@ class LaCT(Mixer):
         rates, gate, *decay = out.split(
             [layer.out_features for layer in layers], -1
         )
-        decay = torch.sigmoid(decay[0]) if decay else None
+        gate = gate.unsqueeze(-1)
+        decay = [torch.sigmoid(x).unsqueeze(-1) for x in decay]
         if self.base_lr == 0:
-            return torch.zeros_like(rates), gate, decay
-        start = math.log(math.expm1(self.base_lr))
-        return F.softplus(rates + start), gate, decay
+            rates = torch.zeros_like(rates)
+        else:
+            start = math.log(math.expm1(self.base_lr))
+            rates = F.softplus(rates + start)
+        rates = rates.unflatten(-1, (heads, 3))
+        decay = decay or [torch.zeros_like(gate)]
+        return torch.cat([rates, *decay], -1), F.silu(gate)
 
 
 def _same(known, _):

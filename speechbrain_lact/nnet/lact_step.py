@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 
 from speechbrain_lact.nnet.counts import remember, same_number
-from speechbrain_lact.nnet.fast_weight import fast_weight_apply
+from speechbrain_lact.nnet.fast_network import fast_weight_apply
 from speechbrain_lact.nnet.rotary import rotate
 from speechbrain_lact.nnet.window_attention import WindowState
 
@@ -44,7 +44,7 @@ def is_step(layer, x, state, window, plan):
     if layer.order != "apply_update" or window.block or layer.least_chunk:
         return False
     if torch.is_autocast_enabled(x.device.type) or (
-        layer.training and layer.dropout or layer.options["checkpoint"]
+        layer.training and layer.dropout or layer.rule.checkpoint
     ):
         return False
     if same_number(state.window.counts) != state.window.keys.shape[1]:
@@ -56,7 +56,7 @@ def is_step(layer, x, state, window, plan):
         # Rows taken out of a batch may have wider buffers.
         pending == state.fast.keys.shape[-2]
         and 0 < pending < layer.chunk_size - 1
-        and layer.options["weight_norm"] != "pre"
+        and layer.rule.weight_norm != "pre"
     )
 
 
@@ -124,19 +124,13 @@ def _remember(layer, x, projected, fast, plan):
     q, k = qk.unbind(1)
     v = v.squeeze(1)
     v = F.silu(v) if layer.silu_values else v
-    rates, gate, decay = layer.rates(x, core)
-    if decay is None:
-        decay = torch.zeros_like(gate)
-    gates = torch.cat(
-        [rates.view(rows, heads, 3), decay.view(rows, heads, 1)], 2
-    )
+    gates, gate = layer.gates(x[:, 0], core)
     read = fast_weight_apply(
         fast.weights.flatten(0, 1), q.reshape(-1, 1, q.shape[-1])
     ).view(q.shape)
     norm = torch.linalg.vector_norm(read, dim=-1, keepdim=True)
     size = (norm.square() / read.shape[-1] + 1e-5).rsqrt()
-    size = size * F.silu(gate).view(rows, heads, 1)
-    read = read * size * layer.fast_norm
+    read = read * (size * gate) * layer.fast_norm
     keys, values, gates = (
         torch.cat([old, new[:, :, None]], 2)
         for old, new in zip((fast.keys, fast.values, fast.gates), (k, v, gates))

@@ -13,7 +13,7 @@ import logging
 import torch
 
 from speechbrain_lact.nnet.counts import count_tensor, host_values
-from speechbrain_lact.nnet.frames import padding_mask, row_lengths
+from speechbrain_lact.nnet.frames import gather_frames, length_mask, row_lengths
 
 logger = logging.getLogger(__name__)
 
@@ -132,10 +132,40 @@ class ChunkPlan:
             Boolean [B, width], or None if all exist.
         """
         lengths = tuple(lengths)
+        if all(length == width for length in lengths):
+            return None
         return self.keep(
             ("mask", lengths, width),
-            lambda: padding_mask(self.counts(lengths), width),
+            lambda: length_mask(self.counts(lengths), width),
         )
+
+    def slide(self, x, starts, width):
+        """The same number of frames of each row, from a place of its own.
+
+        Arguments
+        ---------
+        x : torch.Tensor
+            Frames [B, T, ...].
+        starts : iterable of int
+            First frame wanted of each row; may be negative.
+        width : int
+            Number of frames.
+
+        Returns
+        -------
+        torch.Tensor
+            [B, width, ...], zeros where there is no frame.
+        """
+        starts = tuple(starts)
+        if len(set(starts)) == 1 and 0 <= starts[0] <= x.shape[1] - width:
+            return x[:, starts[0] : starts[0] + width]
+
+        def make():
+            """Places in the frames."""
+            columns = torch.arange(width, device=self.device)
+            return self.counts(starts)[:, None] + columns
+
+        return gather_frames(x, self.keep(("places", starts, width), make))
 
     def skip(self, updates):
         """Notes updates that were left out because they were not finite.
@@ -253,4 +283,5 @@ def chunk_ends(may_end, lengths, pending, least, greatest):
         rows.append(stops)
     most = max(map(len, rows), default=0)
     rows = [row + [*row[-1:], 0][:1] * (most - len(row)) for row in rows]
-    return torch.tensor(rows, dtype=torch.long).view(len(rows), most)
+    stops = torch.tensor(rows, dtype=torch.long, device="cpu")
+    return stops.view(len(rows), most)

@@ -28,7 +28,7 @@ def rotate(x, start):
     torch.Tensor
         As `x`.
     """
-    exact = torch.promote_types(x.dtype, torch.float32)
+    exact = torch.float64 if x.dtype == torch.float64 else torch.float32
     turns = _turns(x.shape[1], x.shape[3], start, x.device, exact)
     pairs = torch.view_as_complex(x.to(exact).unflatten(-1, (-1, 2)))
     return torch.view_as_real(pairs * turns).flatten(-2).to(x.dtype)
@@ -43,4 +43,5 @@ def _turns(time, width, start, device, dtype):
         places = torch.arange(start, start + time, **made)[:, None, None]
         angles = places * 10000 ** (-torch.arange(0, width, 2, **made) / width)
         turns = torch.polar(torch.ones_like(angles), angles)
-        return turns.to(dtype.to_complex())
+        wide = dtype == torch.float64
+        return turns.to(torch.complex128 if wide else torch.complex64)

@@ -11,6 +11,7 @@ Authors
 import dataclasses
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
 from speechbrain_lact.nnet.checks import describe
@@ -141,7 +142,10 @@ class State:
 
         return dataclasses.replace(
             self,
-            **{f.name: visit(getattr(self, f.name)) for f in self._fields()},
+            **{
+                field.name: visit(getattr(self, field.name))
+                for field in dataclasses.fields(self)
+            },
         )
 
     def index(self, rows):
@@ -149,7 +153,7 @@ class State:
 
         Arguments
         ---------
-        rows : torch.Tensor
+        rows : torch.Tensor, list or slice
             Integer indices or a boolean mask over the batch.
 
         Returns
@@ -158,18 +162,28 @@ class State:
             The rows asked for, in that order.
         """
 
+        moved = {}
+
         def take(tensor):
-            """The rows may be told on another device."""
-            if isinstance(rows, torch.Tensor):
-                return tensor[rows.to(tensor.device)]
-            return tensor[rows]
+            """The rows may be named on another device, or on none."""
+            device = tensor.device
+            if isinstance(rows, slice):
+                return tensor[rows]
+            if device not in moved and isinstance(rows, torch.Tensor):
+                moved[device] = rows.to(device)
+            elif device not in moved:
+                moved[device] = count_tensor(rows, device)
+            return tensor[moved[device]]
 
         def take_known(known, tensor):
             """The same on the host, which knows no rows of a device."""
-            if isinstance(rows, torch.Tensor) and rows.device.type != "cpu":
+            if isinstance(rows, torch.Tensor) and not rows.is_cpu:
                 return None
-            places = torch.arange(len(known)).view(tensor.shape)
-            return tuple(known[i] for i in take(places).flatten().tolist())
+            values = np.array(known, object).reshape(tensor.shape)
+            places = rows
+            if isinstance(rows, torch.Tensor):
+                places = rows.numpy()
+            return tuple(values[places].flatten().tolist())
 
         return self.map(take, take_known)
 
@@ -401,7 +415,8 @@ torch.float32 [2, 0, 5]
         return dataclasses.fields(cls)
 
     def _named_tensors(self, prefix=""):
-        for field in self._fields():
+        # Of the state, not of its class: torch.compile knows these.
+        for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             name = prefix + field.name
             if isinstance(value, torch.Tensor):

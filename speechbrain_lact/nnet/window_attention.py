@@ -18,7 +18,7 @@ import torch.nn.functional as F
 
 from speechbrain_lact.nnet.checks import check_tensor
 from speechbrain_lact.nnet.counts import count_tensor, host_values
-from speechbrain_lact.nnet.frames import slide, zero_padding
+from speechbrain_lact.nnet.frames import zero_padding
 from speechbrain_lact.nnet.plan import ChunkPlan
 from speechbrain_lact.nnet.rotary import rotate
 from speechbrain_lact.nnet.state import State, buffer, counter
@@ -187,10 +187,10 @@ def window_attention(
             check_tensor(lengths, (rows,), "lengths", "integers")
             counts = host_values(lengths)
         plan = ChunkPlan(counts, time, q.device)
-    if state is None:
-        state = WindowState.empty(k)
-    state.check_rows(rows)
-    known, cached = host_values(state.counts), state.keys.shape[1]
+    known, cached = (0,) * rows, 0
+    if state is not None:
+        state.check_rows(rows)
+        known, cached = host_values(state.counts), state.keys.shape[1]
     # Of an infinite side: what the longest row has.
     longest = max((a + b for a, b in zip(known, plan.lengths)), default=0)
     kept = max(
@@ -237,9 +237,9 @@ def _keep_last(plan, keys, values, known, cached, width):
     starts = tuple(cached + count - width for count in plan.lengths)
     mask = plan.padding(counts, width)
     mask = mask if mask is None else mask.flip(1)
-    if len(set(starts)) > 1:
-        starts = plan.counts(starts)
-    kept = (zero_padding(slide(x, starts, width), mask) for x in (keys, values))
+    kept = (
+        zero_padding(plan.slide(x, starts, width), mask) for x in (keys, values)
+    )
     return WindowState(*kept, plan.counts(counts))
 
 

@@ -41,6 +41,7 @@ from speechbrain_lact.lobes.models.transformer.encoder import (
 from speechbrain_lact.lobes.models.transformer.TransformerASR import (
     TransformerASR,
 )
+from speechbrain_lact.nnet.counts import known_values
 from speechbrain_lact.nnet.fast_weight import FastWeightState, fast_weight_scan
 from speechbrain_lact.nnet.frames import length_mask
 from speechbrain_lact.nnet.lact import LaCT, LaCTState
@@ -720,6 +721,17 @@ def run_pieces(subject, x, pieces, state, final):
     return [torch.cat(y) for y in found], state
 
 
+def check_known(state):
+    """What the host believes to know of a state is what stands in it."""
+
+    def check(tensor):
+        known = known_values(tensor)
+        assert known is None or list(known) == tensor.flatten().tolist()
+        return tensor
+
+    state.map(check)
+
+
 def check_split(case, pieces, final, bound=EXACT):
     """Pieces with the carried state equal one call on the whole."""
     subject, lengths = case.subject, case.lengths
@@ -734,6 +746,8 @@ def check_split(case, pieces, final, bound=EXACT):
     close([dx2], [dx], max(bound, DEEP_GRADIENT))
     close(dp2, dp, max(bound, DEEP_GRADIENT))
     same_state(state2, state, bound)
+    check_known(state)
+    check_known(state2)
     if final:
         # And the state is no more than an option.
         with torch.no_grad():
@@ -856,7 +870,9 @@ def change_rows(data, case, final):
         expected = real(out, count)
 
         def compare(x, lengths, state, expected):
-            out, count, _ = subject(x, lengths, state, final)
+            check_known(state)
+            out, count, state = subject(x, lengths, state, final)
+            check_known(state)
             close(real(out, count), expected)
 
         change = data.draw(st.sampled_from(["reorder", "reset", "join"]))
