@@ -31,9 +31,10 @@ setup(
     # In the box: what the command line takes unless told otherwise.
     package_data={
         "speechbrain_lact": [
+            "corpora/mini_speech/*.yaml",
             "inference/model/*",
             "inference/audio_tokenizer/*",
-            "processing/speaker_model/*",
+            "inference/speaker_model/*",
         ]
     },
     entry_points={
@@ -50,8 +51,11 @@ setup(
         # FLAC of unknown length, M4A.
         "av",
         "hyperpyyaml",
+        # Word errors in evaluations.
+        "jiwer",
         "matplotlib",
         "numpy",
+        "pyyaml",
         "ruamel.yaml",
         "safetensors",
         # SpeechBrain's spectral clustering: who speaks when.
@@ -60,6 +64,10 @@ setup(
         "sentencepiece",
         "soundfile",
         "soxr",
+        # Holm's correction of p values in evaluations.
+        "statsmodels",
+        # Tables in Markdown: reports, model cards, benchmarks.
+        "tabulate",
         "tensorboard",
         "tqdm",
         "typer",

@@ -29,39 +29,32 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-import machine
 import soundfile
 import torch
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
-HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent))
-from recipes.MiniSpeech.conversations import read_voices  # noqa: E402
-from speechbrain_lact.evaluation.coherence import (  # noqa: E402
-    compare,
-    measure_pieces,
+from speechbrain_lact.evaluation.audio.comparison import compare
+from speechbrain_lact.evaluation.audio.likelihood import (
     nll_over_position,
     nll_table,
-    plot_nll,
-    plot_over_time,
-    word_errors,
 )
-from speechbrain_lact.evaluation.statistics import (  # noqa: E402
+from speechbrain_lact.evaluation.audio.measure import measure_pieces
+from speechbrain_lact.evaluation.audio.plots import plot_nll, plot_over_time
+from speechbrain_lact.evaluation.audio.words import word_errors
+from speechbrain_lact.evaluation.conversations import read_voices
+from speechbrain_lact.evaluation.statistics import (
     compare as compare_paired,
     wer_interval,
 )
-from speechbrain_lact.inference.ASR import (  # noqa: E402
-    MODEL_IN_THE_BOX,
-    LaCTASR,
-)
-from speechbrain_lact.inference.AudioLM import AudioGenerator  # noqa: E402
-from speechbrain_lact.lobes.models.LaCTAudioLM import Sampling  # noqa: E402
-from speechbrain_lact.processing.speaker_states import (  # noqa: E402
-    load_embedder,
-)
+from speechbrain_lact.inference.ASR import MODEL_IN_THE_BOX, LaCTASR
+from speechbrain_lact.inference.AudioLM import AudioGenerator
+from speechbrain_lact.inference.speakers import load_embedder
+from speechbrain_lact.lobes.models.LaCTAudioLM import Sampling
+from speechbrain_lact.utils import machine
+from speechbrain_lact.utils.tables import markdown_table
 
-RESULTS = HERE / "results"
+RESULTS = Path(__file__).resolve().parent / "results"
 EDGES = (0, 5, 10, 20, 30, 60, 120, 180, 240, 300)  # seconds
 LENGTHS = (10, 20, 40, 80, 150, 300)  # seconds of context
 STEPS = 256  # timed at each of them: whole chunks of the memory
@@ -435,8 +428,7 @@ def plot_costs(tables, path):
 
 def table(head, rows):
     """Lines of Markdown."""
-    lines = [head, ["---"] * len(head), *rows]
-    return [f"| {' | '.join(map(str, cells))} |" for cells in lines]
+    return markdown_table(rows, head).splitlines()
 
 
 def likelihood_table(tables, paired):

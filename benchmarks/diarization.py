@@ -32,28 +32,19 @@ import soundfile
 import torch
 
 from speechbrain.utils.metric_stats import EER, ErrorRateStats
+from speechbrain_lact.corpora.layout import SAMPLE_RATE
 from speechbrain_lact.dataio.audio import AudioFile
-from speechbrain_lact.inference.ASR import MODEL_IN_THE_BOX, LaCTASR
-from speechbrain_lact.processing.diarization import (
-    Diarizer,
-    OnlineDiarizer,
-    Segment,
-    error_rate,
-)
-from speechbrain_lact.processing.speaker_states import (
-    SpeakerBank,
-    embed,
-    load_embedder,
-)
-
-HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent))
-from recipes.MiniSpeech.conversations import (  # noqa: E402
-    SAMPLE_RATE,
+from speechbrain_lact.evaluation.conversations import (
     make_conversation,
     read_voices,
     trim,
 )
+from speechbrain_lact.evaluation.diarization import error_rate
+from speechbrain_lact.inference.ASR import MODEL_IN_THE_BOX, LaCTASR
+from speechbrain_lact.inference.diarization import Diarizer, OnlineDiarizer
+from speechbrain_lact.inference.speakers import SpeakerBank, load_embedder
+from speechbrain_lact.processing.diarization.segments import Segment
+from speechbrain_lact.processing.voices import embed
 
 # Windows that are compared; none: whole utterances [s].
 WINDOWS = (0.5, 1.0, 1.5, 2.0, None)

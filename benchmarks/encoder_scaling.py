@@ -20,7 +20,8 @@ import sys
 import time
 from pathlib import Path
 
-import machine
+from speechbrain_lact.utils import machine
+from speechbrain_lact.utils.tables import markdown_table
 
 RESULTS = Path(__file__).parent / "results"
 MODELS = ("LaCT", "RelPosMHAXL", "RoPEMHA")
@@ -133,16 +134,14 @@ def run_all(durations, repeat, rounds):
 def table(rows):
     """Markdown: times, LaCT's speed over each peer's, and memory."""
     found = {(r["model"], r["mode"], r["audio_seconds"]): r for r in rows}
-    lines = [
-        "| pass | audio | "
-        + " | ".join(f"{m} s" for m in MODELS)
-        + " | "
-        + " | ".join(f"LaCT speed / {m}" for m in MODELS[1:])
-        + " | "
-        + " | ".join(f"{m} MiB" for m in MODELS)
-        + " |",
-        "|" + " --- |" * 10,
+    head = [
+        "pass",
+        "audio",
+        *(f"{m} s" for m in MODELS),
+        *(f"LaCT speed / {m}" for m in MODELS[1:]),
+        *(f"{m} MiB" for m in MODELS),
     ]
+    lines = []
     for mode in MODES:
         for seconds in sorted({r["audio_seconds"] for r in rows}):
             three = [found.get((m, mode, seconds)) for m in MODELS]
@@ -152,9 +151,8 @@ def table(rows):
                 for r in three[1:]
             ]
             memory = [f"{r['peak_MiB']:.0f}" if r else "-" for r in three]
-            cells = [mode, f"{seconds} s", *times, *ratios, *memory]
-            lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+            lines.append([mode, f"{seconds} s", *times, *ratios, *memory])
+    return markdown_table(lines, head)
 
 
 def plot(rows, path):

@@ -27,7 +27,8 @@ import tempfile
 import time
 from pathlib import Path
 
-import machine
+from speechbrain_lact.utils import machine
+from speechbrain_lact.utils.tables import markdown_table
 
 RESULTS = Path(__file__).parent / "results"
 PIECE = 0.08
@@ -250,37 +251,36 @@ def table(found):
     thirds = speed_over_time(minutes, max(len(minutes) // 3, 1))
     fives = speed_over_time(minutes, min(5, len(minutes)))
     hours = long["audio_seconds"] / 3600
-    lines = [
-        "| what | figure |",
-        "| --- | --- |",
-        f"| peak memory, 5 min | {short['peak_MiB']:.0f} MiB |",
-        f"| peak memory, {hours:g} h | {long['peak_MiB']:.0f} MiB |",
-        f"| {hours:g} h over 5 min | {long['peak_MiB'] / short['peak_MiB']:.3f} |",
-        f"| speed, 5 min | {300 / short['seconds']:.1f} x real time |",
-        f"| speed, {hours:g} h | "
-        f"{long['audio_seconds'] / long['seconds']:.1f} x real time |",
-        f"| each third of it | {', '.join(f'{s:.1f}' for s in thirds)} |",
-        f"| its slowest and fastest 5 minutes | {min(fives):.1f}, "
-        f"{max(fives):.1f} |",
-        f"| `transcribe_file`, {found['files']['files']} files | "
-        f"{found['files']['speed']:.1f} x real time |",
-        f"| a step of 80 ms, one session | "
-        f"{found['sessions']['one_ms']:.1f} ms |",
-        f"| the same, 32 sessions | "
-        f"{found['sessions']['thirty_two_ms']:.1f} ms |",
-        f"| 32 sessions over one | {found['sessions']['ratio']:.1f} |",
-        "",
-        "| live, pieces of 80 ms | buffer | front end's look-ahead | "
-        "compute, median | compute, 95th percentile | sum |",
-        "|" + " --- |" * 6,
-    ]
+    files, sessions = found["files"], found["sessions"]
+    figures = {
+        "peak memory, 5 min": f"{short['peak_MiB']:.0f} MiB",
+        f"peak memory, {hours:g} h": f"{long['peak_MiB']:.0f} MiB",
+        f"{hours:g} h over 5 min": f"{long['peak_MiB'] / short['peak_MiB']:.3f}",
+        "speed, 5 min": f"{300 / short['seconds']:.1f} x real time",
+        f"speed, {hours:g} h": f"{long['audio_seconds'] / long['seconds']:.1f} "
+        "x real time",
+        "each third of it": ", ".join(f"{s:.1f}" for s in thirds),
+        "its slowest and fastest 5 minutes": f"{min(fives):.1f}, "
+        f"{max(fives):.1f}",
+        f"`transcribe_file`, {files['files']} files": f"{files['speed']:.1f} "
+        "x real time",
+        "a step of 80 ms, one session": f"{sessions['one_ms']:.1f} ms",
+        "the same, 32 sessions": f"{sessions['thirty_two_ms']:.1f} ms",
+        "32 sessions over one": f"{sessions['ratio']:.1f}",
+    }
+    live = []
     for name, row in found["live"].items():
         parts = [row["buffer_ms"], row["look_ahead_ms"]]
         whole = sum(parts) + row["p95_ms"]
         cells = [*parts, row["median_ms"], row["p95_ms"], whole]
-        cells = [f"{cell:.1f} ms" for cell in cells]
-        lines.append("| " + " | ".join([name, *cells]) + " |")
-    return "\n".join(lines)
+        live.append([name, *(f"{cell:.1f} ms" for cell in cells)])
+    head = ["live, pieces of 80 ms", "buffer", "front end's look-ahead"]
+    head += ["compute, median", "compute, 95th percentile", "sum"]
+    tables = [
+        markdown_table(figures.items(), ["what", "figure"]),
+        markdown_table(live, head),
+    ]
+    return "\n\n".join(tables)
 
 
 def plot(found, path):

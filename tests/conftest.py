@@ -11,8 +11,8 @@ import pytest
 import torch
 from hyperpyyaml import load_hyperpyyaml, resolve_references
 
-from recipes.MiniSpeech.mini_speech_prepare import prepare_mini_speech
 from speechbrain_lact.cli import main
+from speechbrain_lact.corpora.mini_speech import prepare_mini_speech
 from speechbrain_lact.inference.export import write_embedder
 
 CONVOLUTIONS = {

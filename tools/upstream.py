@@ -55,9 +55,10 @@ MODULES = {
 # What stays here, and why.
 STAYS = {
     "convert.py": "turns trained encoders into LaCT: a change of its own",
-    "dataio/librispeech_layout.py": "SpeechBrain has its own preparation",
+    "corpora": "SpeechBrain has its own preparation",
+    "corpora/mini_speech": "a corpus of our own",
     "decoders/seq2seq.py": "a faster search: a change of its own",
-    "inference/card.py": "writes what our own recipe has trained",
+    "inference/card": "writes what our own recipe has trained",
     "inference/export.py": "writes what our own recipe has trained",
     "lobes/features.py": "the recipe uses SpeechBrain's features",
     "lobes/models/convolution.py": "the recipe uses SpeechBrain's front end",
@@ -67,6 +68,8 @@ STAYS = {
     "processing/sessions.py": "the recipe's memory begins anew each utterance",
     "utils/checkpoints.py": "the recipe uses SpeechBrain's checkpointer",
 }
+
+NEW = "new, in neither MODULES nor STAYS"
 
 INIT = '"""Package containing LaCT: window attention and fast weights"""\n'
 
@@ -437,7 +440,8 @@ def main(argv=None):
         if path in places and path not in MODULES:
             print(f"new, taken as it is imported: {path} -> {places[path]}")
         elif path not in places:
-            reason = STAYS.get(path, "new, in neither MODULES nor STAYS")
+            folder = Path(path).parent.as_posix()
+            reason = STAYS.get(path) or STAYS.get(folder, NEW)
             print(f"stays: {path}: {reason}")
     for path, reason in stay.items():
         print(f"stays: {path.relative_to(ROOT).as_posix()}: {reason}")

@@ -20,20 +20,15 @@ import soundfile
 import torch
 
 from speechbrain_lact.dataio.audio import AudioFile
-from speechbrain_lact.evaluation.coherence import (
-    measure,
-    plot_spectrograms,
-    word_errors,
-)
+from speechbrain_lact.evaluation.audio.measure import measure
+from speechbrain_lact.evaluation.audio.plots import plot_spectrograms
+from speechbrain_lact.evaluation.audio.words import word_errors
 from speechbrain_lact.inference.ASR import MODEL_IN_THE_BOX, LaCTASR
 from speechbrain_lact.inference.AudioLM import AudioGenerator
+from speechbrain_lact.inference.speakers import DEFAULT_EMBEDDER, load_embedder
 from speechbrain_lact.processing.long_outputs import (
     QualityEnhancement,
     TemporalCoherence,
-)
-from speechbrain_lact.processing.speaker_states import (
-    DEFAULT_EMBEDDER,
-    load_embedder,
 )
 from speechbrain_lact.utils.console import check_new_folder, script
 

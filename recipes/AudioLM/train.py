@@ -34,18 +34,18 @@ from speechbrain.utils.distributed import if_main_process
 from speechbrain.utils.logger import get_logger
 from speechbrain_lact.dataio.audio import read_row
 from speechbrain_lact.dataio.batch import Batch
-from speechbrain_lact.inference.ASR import fingerprint
 from speechbrain_lact.inference.AudioLM import (
     DEFAULT_TOKENIZER,
     TOKENIZER,
     load_tokenizer,
     write_audio_model,
 )
+from speechbrain_lact.inference.session import fingerprint
+from speechbrain_lact.inference.speakers import DEFAULT_EMBEDDER
 from speechbrain_lact.processing.sessions import (
     SessionBatchSampler,
     SessionStates,
 )
-from speechbrain_lact.processing.speaker_states import DEFAULT_EMBEDDER
 from speechbrain_lact.utils.brain import GlobalBatches
 from speechbrain_lact.utils.processes import count_processes, on_main
 

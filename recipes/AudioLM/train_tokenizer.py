@@ -27,7 +27,7 @@ from speechbrain.utils.distributed import if_main_process
 from speechbrain.utils.logger import get_logger
 from speechbrain_lact.dataio.audio import read_audio, read_row
 from speechbrain_lact.dataio.batch import Batch
-from speechbrain_lact.evaluation.coherence import quality
+from speechbrain_lact.evaluation.audio.quality import quality
 from speechbrain_lact.inference.AudioLM import write_audio_model
 from speechbrain_lact.utils.brain import GlobalBatches
 from speechbrain_lact.utils.processes import on_main

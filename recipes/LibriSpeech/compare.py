@@ -23,7 +23,6 @@ from pathlib import Path
 import numpy
 import torch
 from matplotlib.figure import Figure
-from report import RESAMPLES, interval
 from train import (
     ASR,
     Tokenizer,
@@ -35,6 +34,7 @@ from train import (
 
 import speechbrain as sb
 from speechbrain.utils.logger import get_logger
+from speechbrain_lact.evaluation.experiments import RESAMPLES, interval
 
 logger = get_logger(__name__)
 

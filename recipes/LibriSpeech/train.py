@@ -45,19 +45,24 @@ from speechbrain.tokenizers.SentencePiece import SentencePiece
 from speechbrain.utils.distributed import if_main_process
 from speechbrain.utils.logger import get_logger
 from speechbrain_lact.convert import read_converted
+from speechbrain_lact.corpora.download import download_librispeech
+from speechbrain_lact.corpora.librispeech import prepare_librispeech
+from speechbrain_lact.corpora.manifests import prepare_manifests
+from speechbrain_lact.corpora.mini_speech import prepare_mini_speech
 from speechbrain_lact.dataio.audio import read_audio
 from speechbrain_lact.dataio.batch import Batch
-from speechbrain_lact.inference.card import (
+from speechbrain_lact.inference.card.recogniser import write_card
+from speechbrain_lact.inference.card.sources import (
     count_hours,
     recorded_sources,
     training_sources,
-    write_card,
 )
 from speechbrain_lact.inference.export import (
     check_repo,
     push_model,
     write_model,
 )
+from speechbrain_lact.inference.speakers import load_embedder
 from speechbrain_lact.lobes.models.transformer.encoder import LaCTEncoderState
 from speechbrain_lact.nnet.lact import LaCT, frozen_memory
 from speechbrain_lact.processing.boundaries import greedy_labels
@@ -65,7 +70,6 @@ from speechbrain_lact.processing.sessions import (
     SessionBatchSampler,
     SessionStates,
 )
-from speechbrain_lact.processing.speaker_states import load_embedder
 from speechbrain_lact.utils.brain import GlobalBatches
 from speechbrain_lact.utils.processes import on_main, total
 from speechbrain_lact.utils.run_record import RunRecord, describe_run
@@ -757,14 +761,6 @@ def prepare_data(settings, skip_prep=False):
     dict
         CSV paths: `train`, and lists `valid` and `test`.
     """
-    sys.path[:0] = [str(HERE), str(HERE.parent / "MiniSpeech")]
-    from librispeech_prepare import (
-        download_librispeech,
-        prepare_librispeech,
-        prepare_manifests,
-    )
-    from mini_speech_prepare import prepare_mini_speech
-
     folder = settings["save_folder"]
     options = {
         "max_duration": settings["max_duration"],

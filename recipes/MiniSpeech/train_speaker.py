@@ -32,21 +32,21 @@ from speechbrain.dataio.dataset import DynamicItemDataset
 from speechbrain.utils.distributed import if_main_process
 from speechbrain.utils.logger import get_logger
 from speechbrain.utils.metric_stats import EER
+from speechbrain_lact.corpora.layout import SAMPLE_RATE
+from speechbrain_lact.corpora.mini_speech.channel import (
+    channel_sections,
+    draw_channel,
+)
+from speechbrain_lact.corpora.mini_speech.rooms import make_room
 from speechbrain_lact.dataio.audio import read_audio
 from speechbrain_lact.dataio.batch import Batch
-from speechbrain_lact.inference.card import write_embedder_card
+from speechbrain_lact.inference.card.embedder import write_embedder_card
 from speechbrain_lact.inference.export import write_embedder
 from speechbrain_lact.utils.brain import GlobalBatches
 from speechbrain_lact.utils.processes import on_main
 
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "LibriSpeech")]
-from mini_speech_prepare import (  # noqa: E402
-    SAMPLE_RATE,
-    _draw_channel,
-    _equaliser,
-    make_room,
-)
 from train import (  # noqa: E402
     begin_run,
     given_settings,
@@ -286,7 +286,7 @@ def prepare_rirs(csv_file, count, seed):
     for number in range(count):
         draw = np.random.default_rng([seed, number])
         room = make_room(draw.uniform(0.05, 0.5), draw)
-        room = sosfilt(_equaliser(_draw_channel(draw)), room)
+        room = sosfilt(channel_sections(draw_channel(draw)), room)
         path = folder / f"{number}.wav"
         soundfile.write(path, room, SAMPLE_RATE, subtype="FLOAT")
         lines.append(f"{number},{len(room) / SAMPLE_RATE},{path},wav,")

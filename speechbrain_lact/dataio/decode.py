@@ -18,6 +18,8 @@ import struct
 import numpy as np
 import soundfile
 
+from speechbrain_lact.utils.console import signals
+
 # Rates and numbers of channels that a header can mean.
 RATES = (1000, 768000)
 MOST_CHANNELS = 1024
@@ -344,9 +346,10 @@ class Sndfile:
         """The file, whatever its name is written in."""
         if self.options is None:
             return soundfile.SoundFile(os.fsencode(self.path))
-        return soundfile.SoundFile(
-            _Rest(self.path, self.offset), **self.options
-        )
+        with signals.hold():
+            return soundfile.SoundFile(
+                _Rest(self.path, self.offset), **self.options
+            )
 
     def blocks(self, start=0, stop=None):
         """Decoded samples from one frame up to another, or to the end.
@@ -372,7 +375,9 @@ class Sndfile:
                 file.seek(min(start, file.frames))
                 while left > 0:
                     size = min(BLOCK, left)
-                    block = file.read(size, "float32", always_2d=True)
+                    # It may call `_Rest`, where an interrupt would be lost.
+                    with signals.hold():
+                        block = file.read(size, "float32", always_2d=True)
                     if not len(block):
                         return
                     left -= len(block)

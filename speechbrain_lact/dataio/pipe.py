@@ -20,10 +20,10 @@ from speechbrain_lact.dataio.audio import (
     warn,
 )
 from speechbrain_lact.dataio.decode import check_layout, walk_chunks
+from speechbrain_lact.utils.console import STDIN, signals
 
-STDIN = "standard input"
-# Seconds of standard input read at a time, to be saved.
-PIECE = 10.0
+# Seconds of a pipe read at a time, to be saved.
+READ_SECONDS = 10.0
 
 # What a WAV header calls a format (tag, bits), and what soundfile does.
 SUBTYPES = {
@@ -184,9 +184,13 @@ class Incoming:
                 # Half a sample.
                 self.kept = b""
             if data:
-                samples, _ = soundfile.read(
-                    io.BytesIO(data), dtype="float32", always_2d=True, **layout
-                )
+                with signals.hold():
+                    samples, _ = soundfile.read(
+                        io.BytesIO(data),
+                        dtype="float32",
+                        always_2d=True,
+                        **layout,
+                    )
                 done += len(samples)
                 yield samples
         if done < LEAST_SECONDS * rate:
@@ -249,7 +253,7 @@ class Incoming:
         with soundfile.SoundFile(
             path, "w", rate, self.channels, "FLOAT"
         ) as file:
-            for samples in self._blocks(PIECE, rate):
+            for samples in self._blocks(READ_SECONDS, rate):
                 file.write(samples)
         return path
 

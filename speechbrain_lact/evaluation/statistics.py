@@ -69,6 +69,31 @@ def wer_interval(speakers, errors, words, draws=DRAWS, seed=SEED):
     return _rate(sums, _weights(count, draws, seed))
 
 
+def mean_interval(sums, counts):
+    """Mean of recordings and its 95 % interval; recordings are drawn.
+
+    Arguments
+    ---------
+    sums : array_like
+        Sum of each recording's values [N].
+    counts : array_like
+        How many values each recording has [N].
+
+    Returns
+    -------
+    list of float
+        Mean, lower and upper end; with one recording there are no ends
+        (None).
+
+    Example
+    -------
+    >>> mean_interval([6.0, 3.0], [2, 1])
+    [3.0, 3.0, 3.0]
+    """
+    found = wer_interval(np.arange(len(sums)), sums, counts)
+    return [None if value is None else value / 100 for value in found]
+
+
 def wer_by_position(positions, speakers, errors, words, draws=DRAWS, seed=SEED):
     """Word error rate over the place in the session, with intervals.
 
@@ -146,7 +171,7 @@ def compare(speakers, errors, others, draws=DRAWS, seed=SEED):
     signs = np.sign((errors - others).sum(1))
     decided = not (signs.min() < 0 < signs.max())
     (whole,) = _relative(sums.sum(0)[None])
-    drawn = _weights(count, draws, seed) @ sums
+    drawn = resample(sums, draws, seed)
     change = drawn[:, 0] - drawn[:, 1]
     low = high = p = None
     if count > 1:
@@ -154,6 +179,34 @@ def compare(speakers, errors, others, draws=DRAWS, seed=SEED):
         sides = (change <= 0).mean(), (change >= 0).mean()
         p = min(1.0, 2 * float(min(sides)))
     return Comparison(_finite(whole), low, high, p, decided)
+
+
+def resample(sums, draws=DRAWS, seed=SEED):
+    """Bootstrap: sums over as many speakers as there are, drawn at random,
+    each as often as it comes.
+
+    Arguments
+    ---------
+    sums : array_like
+        Sums of each speaker, such as errors and words [S, columns].
+    draws : int
+        How many samples of the bootstrap.
+    seed : int
+        Seed of the draws.
+
+    Returns
+    -------
+    numpy.ndarray
+        [draws, columns]
+
+    Example
+    -------
+    >>> resample([[1, 10], [1, 10]], draws=3)
+    array([[ 2, 20],
+           [ 2, 20],
+           [ 2, 20]])
+    """
+    return _weights(len(sums), draws, seed) @ np.asarray(sums)
 
 
 def holm(values):
@@ -177,13 +230,10 @@ def holm(values):
     >>> holm([0.01, 0.04, 0.03])
     [0.03, 0.06, 0.06]
     """
-    corrected, least = [0.0] * len(values), 0.0
-    for rank, i in enumerate(
-        sorted(range(len(values)), key=values.__getitem__)
-    ):
-        least = max(least, min(1.0, (len(values) - rank) * values[i]))
-        corrected[i] = least
-    return corrected
+    # Here, for it takes seconds to load, and only reports need it.
+    from statsmodels.stats.multitest import multipletests
+
+    return multipletests(values, method="holm")[1].tolist()
 
 
 def _by_seed(errors):

@@ -5,99 +5,45 @@ Authors
 """
 
 import functools
-import hashlib
 import time
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
 from tqdm import tqdm
 
 from speechbrain.inference.ASR import EncoderASR
-from speechbrain.utils.logger import get_logger
-from speechbrain_lact.dataio.audio import LEAST_SECONDS, AudioFile, pad_waves
+from speechbrain_lact.dataio.audio import AudioFile, pad_waves
 from speechbrain_lact.decoders.streaming import collapse
-from speechbrain_lact.inference.export import PipelineState
+from speechbrain_lact.inference.diarization import Diarizer
 from speechbrain_lact.inference.folder import load_interface
+from speechbrain_lact.inference.session import (
+    Session,
+    SessionState,
+    fingerprint,
+    fingerprint_of_tokens,
+    learn,
+)
+from speechbrain_lact.inference.words import (
+    Hypothesis,
+    Turn,
+    collect_words,
+    shift,
+)
 from speechbrain_lact.lobes.features import sample_counts
 from speechbrain_lact.nnet.checks import check_number, check_tensor, check_waves
-from speechbrain_lact.nnet.state import (
-    State,
-    Waiting,
-    check_kind,
-    counter,
-    nested,
-)
+from speechbrain_lact.nnet.state import Waiting, check_kind
 from speechbrain_lact.nnet.state_file import configuration
+from speechbrain_lact.processing.cutting import (
+    cut_quietly,
+    cut_segments,
+    milliseconds,
+)
 from speechbrain_lact.utils.dynamic_chunks import BlockSampler
-
-logger = get_logger(__name__)
 
 MODEL_IN_THE_BOX = str(Path(__file__).parent / "model")
 
-# What a word begins with in sentencepiece.
-SPACE = "\u2581"
-
-# Seconds before and after a turn that are heard with it.
-EDGE = 0.15
 # Seconds read at a time from a long recording.
-PIECE = 10.0
-# A model that looks ahead gets a long recording in pieces of so many seconds,
-# cut where it is quietest.
-SHORTEST, LONGEST = 10.0, 20.0
-
-
-@dataclass
-class Word:
-    """A word and when it was said, in seconds from the start."""
-
-    text: str
-    start: float
-    end: float
-
-
-@dataclass
-class Heard:
-    """What a piece of audio added to a transcript."""
-
-    words: list = field(default_factory=list)
-    """Words that are complete."""
-    changing: str = ""
-    """Beginning of the next one, which may still grow."""
-
-    @property
-    def stable(self):
-        """The complete words as text."""
-        return " ".join(word.text for word in self.words)
-
-
-@dataclass
-class Turn:
-    """What a speaker said without a long pause."""
-
-    speaker: str
-    start: float
-    end: float
-    words: list
-
-    @property
-    def text(self):
-        """The words as text."""
-        return " ".join(word.text for word in self.words)
-
-
-@dataclass
-class SessionState(State):
-    """All that a session carries: a value that can be saved and loaded."""
-
-    pipeline: PipelineState = nested(PipelineState)
-    """Memory, windows and samples."""
-    said: Waiting = nested(Waiting)
-    """Token and frame of what was said of the unfinished word [B, W, 2]."""
-    last: torch.Tensor = counter()
-    """Token of the last frame [B]."""
-    frames: torch.Tensor = counter()
-    """Encoder frames so far [B]."""
+READ_SECONDS = 10.0
 
 
 class LaCTASR(EncoderASR):
@@ -134,7 +80,6 @@ class LaCTASR(EncoderASR):
         self.blank = self.decoding_function.keywords["blank_id"]
         hop = self.encoder.compute_features.get_filter_properties().stride
         self.frame_seconds = hop * self.encoder.cnn.stride / self.sample_rate
-        self._digest = None
 
     @classmethod
     def from_hparams(cls, source, *args, trust=False, **kwargs):
@@ -163,21 +108,23 @@ class LaCTASR(EncoderASR):
 
     @property
     def identity(self):
-        """What tells this model from others, for files of states: its weights
-        and all else that changes what it answers."""
-        if self._digest is None:
-            self._digest = fingerprint(self.encoder)
-            self._tokens = _fingerprint_of_tokens(self.tokenizer)
+        """What files of states belong to: the model's weights and all else
+        that changes its output."""
+        weights, tokens = self._fingerprints
         config = self.encoder.dynchunktrain_config
         block = None if config is None else config.chunk_size
         return {
-            "model": self._digest,
+            "model": weights,
             "block": block,
             "blank": self.blank,
             "sample_rate": self.sample_rate,
-            "tokenizer": self._tokens,
+            "tokenizer": tokens,
             **configuration(self.encoder),
         }
+
+    @functools.cached_property
+    def _fingerprints(self):
+        return fingerprint(self.encoder), fingerprint_of_tokens(self.tokenizer)
 
     def set_block(self, block):
         """Chooses the look-ahead: an encoder frame sees its own block.
@@ -211,16 +158,16 @@ class LaCTASR(EncoderASR):
         return AudioFile(path, self.sample_rate).read().to(self.device)
 
     def initial_state(self, batch=1, domain=None, speaker_embedding=None):
-        """State of sessions that have heard nothing.
+        """State at the beginning of sessions.
 
         Arguments
         ---------
         batch : int
             Number of rows.
         domain : str, optional
-            What is heard, for a model trained with domains: one of theirs.
+            Of the audio, for a model trained with domains: one of theirs.
         speaker_embedding : torch.Tensor, optional
-            Who is heard [E], or [B, E] with one for each row, for a model
+            Of who speaks [E], or [B, E] with one for each row, for a model
             trained with an encoder of voices: from that encoder.
 
         Returns
@@ -260,12 +207,7 @@ class LaCTASR(EncoderASR):
         """
         check_kind(state, SessionState, what)
         state.check(self.initial_state(0), rows, what)
-        most = self.tokenizer.vocab_size()
-        tokens = [state.last.flatten(), state.said.frames[..., :1].flatten()]
-        if bool((torch.cat(tokens) >= most).any()):
-            raise ValueError(f"{what}: tokens beyond the {most} of this model")
-        if bool((state.said.frames < 0).any()):
-            raise ValueError(f"{what}.said: tokens or frames below 0")
+        state.check_tokens(self.tokenizer.vocab_size(), what)
         return state.to(self.device)
 
     def save_state(self, state, path):
@@ -280,13 +222,15 @@ class LaCTASR(EncoderASR):
         """
         self.check_state(state).save(str(path), self.identity)
 
-    def load_state(self, path):
+    def load_state(self, path, rows=None):
         """Reads what `save_state` has written.
 
         Arguments
         ---------
         path : str or Path
             The file.
+        rows : int, optional
+            How many rows it must have.
 
         Returns
         -------
@@ -300,7 +244,7 @@ class LaCTASR(EncoderASR):
         if not Path(path).is_file():
             raise ValueError(f"{path}: no such file")
         state = SessionState.load(str(path), self.identity)
-        return self.check_state(state, what=str(path))
+        return self.check_state(state, rows, str(path))
 
     def encode_batch(self, wavs, wav_lens, state=None):
         """As SpeechBrain's, from a state.
@@ -394,11 +338,11 @@ class LaCTASR(EncoderASR):
         if state is None:
             state = self.initial_state(len(wavs))
         state = self._rows(state, wavs)
-        heard, state = self._step(state, wavs, wav_lens, True)
-        return [row.words for row in heard], state
+        found, state = self._step(state, wavs, wav_lens, True)
+        return [row.words for row in found], state
 
     def adapt_to_speaker(self, wav, state=None):
-        """Lets the memory hear a voice.
+        """Adapts the memory to a voice.
 
         Arguments
         ---------
@@ -443,37 +387,38 @@ class LaCTASR(EncoderASR):
             desc=Path(audio.name).name,
             disable=not progress,
         )
-        hear = self._hear_stream if self.encoder.streams else self._hear_cut
+        streams = self.encoder.streams
+        transcribe = self._pieces_as_stream if streams else self._pieces_cut
         with bar:
-            for words, seconds in hear(audio, state):
+            for words, seconds in transcribe(audio, state):
                 yield from words
                 bar.update(min(round(seconds), bar.total) - bar.n)
 
-    def _hear_stream(self, audio, state):
+    def _pieces_as_stream(self, audio, state):
         """Pieces as they come, for a model that streams."""
         session, seconds = self.stream(state), 0.0
-        for piece in audio.pieces(PIECE):
+        for piece in audio.pieces(READ_SECONDS):
             seconds += len(piece) / self.sample_rate
             yield session.feed(piece).words, seconds
         yield session.finish().words, seconds
 
-    def _hear_cut(self, audio, state):
+    def _pieces_cut(self, audio, state):
         """Cut where it is quiet, memory carried, for other models."""
         state, first = state or self.initial_state(), 0
-        for piece in cut_quietly(audio.pieces(PIECE), self.sample_rate):
+        for piece in cut_quietly(audio.pieces(READ_SECONDS), self.sample_rate):
             words, state = self.transcribe_words(
                 piece[None], torch.ones(1), state
             )
             start, first = first / self.sample_rate, first + len(piece)
-            end = self._milliseconds(first)
-            yield _shift(words[0], start, last=end), end
+            end = milliseconds(first, self.sample_rate)
+            yield shift(words[0], start, last=end), end
 
     def transcribe_speakers(
         self, path, bank=None, segments=None, number_of_speakers=None
     ):
         """Who said what in a recording of several speakers.
 
-        Each speaker is heard with a memory of its own, which begins with what
+        Each speaker has a memory of its own, which begins with what
         the bank has of that voice, or with the model's own initial memory.
         What others say does not enter it, but where they speak at the same
         time.
@@ -501,13 +446,13 @@ class LaCTASR(EncoderASR):
         ValueError
             If nobody speaks, or the recording cannot be read.
         """
-        from speechbrain_lact.processing.diarization import Diarizer
-
         if segments is None:
             segments = Diarizer(bank=bank).diarize(path, number_of_speakers)
         wav, states = self.load_audio(path), {}
-        for turn, start, part in self._cut_turns(wav, segments):
-            name = turn.speaker
+        for segment, start, part in cut_segments(
+            wav, segments, self.sample_rate
+        ):
+            name = segment.speaker
             if name not in states:
                 known = bank is not None and name in bank
                 states[name] = (
@@ -517,35 +462,10 @@ class LaCTASR(EncoderASR):
                 part[None], torch.ones(1), states[name]
             )
             if words[0]:
-                words = _shift(words[0], start, turn.start, turn.end)
-                yield replace(turn, words=words)
+                begin, end = segment.start, segment.end
+                yield Turn(name, begin, end, shift(words[0], start, begin, end))
         if bank is not None:
             bank.keep(states, wav, segments)
-
-    def _cut_turns(self, wav, segments):
-        """Turns without words, with start and samples of what is heard: a
-        little more than a turn where nobody speaks; long turns in pieces."""
-        rate, turns = self.sample_rate, []
-        for one in segments:
-            before, after = 0.0, len(wav) / rate
-            for other in segments:
-                if other is not one and other.start < one.end:
-                    before = max(before, min(other.end, one.start))
-                if other is not one and other.end > one.start:
-                    after = min(after, max(other.start, one.end))
-            first = round(max(one.start - EDGE, before) * rate)
-            last = round(min(one.end + EDGE, after) * rate)
-            for part in cut_quietly([wav[first:last].cpu()], rate):
-                start = first / rate
-                first += len(part)
-                begin = round(max(start, one.start), 3)
-                end = min(round(one.end, 3), self._milliseconds(first))
-                # Not a part that lies before or behind the turn.
-                if len(part) >= LEAST_SECONDS * rate and begin < end:
-                    turns.append(
-                        (Turn(one.speaker, begin, end, []), start, part)
-                    )
-        return sorted(turns, key=lambda turn: turn[0].start)
 
     def stream(self, state=None, max_lag=None, clock=time.monotonic):
         """Begins a live session.
@@ -590,7 +510,7 @@ class LaCTASR(EncoderASR):
 
         Returns
         -------
-        list of Heard
+        list of Hypothesis
             What each piece added.
         """
         if not sessions or len(sessions) != len(pieces):
@@ -609,16 +529,16 @@ class LaCTASR(EncoderASR):
         wanted = state.pipeline.encoder.learning
         late = [session.behind for session in sessions]
         late = torch.tensor(late, device=wanted.device)
-        state = _learn(state, wanted & ~late)
+        state = learn(state, wanted & ~late)
         wavs, lengths = pad_waves(pieces)
-        heard, state = self._step(state, wavs, lengths, final)
-        state = _learn(state, wanted)
+        found, state = self._step(state, wavs, lengths, final)
+        state = learn(state, wanted)
         for row, (session, begin) in enumerate(zip(sessions, begins)):
             session.state = state.index(slice(row, row + 1))
             session.closed = final
             took = session.clock() - begin
             session.advance(len(pieces[row]) / self.sample_rate, took)
-        return heard
+        return found
 
     def _rows(self, state, wavs):
         """The state with a row for each recording."""
@@ -654,19 +574,21 @@ class LaCTASR(EncoderASR):
             state.said.counts.tolist(),
             ends,
         )
-        heard, waiting, last = [], [], []
+        found, waiting, last = [], [], []
         for tokens, count, before, first, said, number, most in rows:
             spoken, end = collapse(tokens[:count], before, self.blank)
             pairs = said[:number] + [[t, first + i] for t, i in spoken]
-            words, rest = self._words(pairs, final, most)
+            words, rest = collect_words(
+                pairs, self.tokenizer, self.frame_seconds, most, final
+            )
             text = self.tokenizer.decode_ids([t for t, _ in rest])
-            heard.append(Heard(words, text.strip()))
+            found.append(Hypothesis(words, text.strip()))
             waiting.append(torch.tensor(rest, dtype=torch.long).view(-1, 2))
             last.append(self.blank if final else end)
         there = {"dtype": torch.long, "device": self.device}
         left = torch.nn.utils.rnn.pad_sequence(waiting, batch_first=True)
         numbers = torch.tensor([len(rest) for rest in waiting], **there)
-        return heard, SessionState(
+        return found, SessionState(
             pipeline,
             Waiting(left.to(self.device), numbers),
             torch.tensor(last, **there),
@@ -674,230 +596,14 @@ class LaCTASR(EncoderASR):
         )
 
     def _ends(self, state, wavs, wav_lens):
-        """Seconds that each row has heard with these samples."""
+        """Seconds of each row so far, with these samples."""
         counts = sample_counts(wavs, wav_lens).cpu()
         before, front = state.pipeline, self.encoder.compute_features
-        # A model that does not stream hears whole recordings.
+        # A model that does not stream takes whole recordings.
         if before.features is not None:
             frames = state.frames.cpu() + before.encoder.waiting.counts.cpu()
             frames = frames * self.encoder.cnn.stride
             frames = frames + before.front.waiting.counts.cpu()
             hop = front.get_filter_properties().stride
             counts = counts + frames * hop + before.features.counts.cpu()
-        return [self._milliseconds(count) for count in counts.tolist()]
-
-    def _milliseconds(self, samples):
-        """Seconds of so many samples, rounded down: no time is after them."""
-        return samples * 1000 // self.sample_rate / 1000
-
-    def _words(self, pairs, final, most):
-        """Complete words of tokens and frames, none after so many seconds,
-        and what is left of these."""
-        groups = []
-        for token, frame in pairs:
-            begins = self.tokenizer.id_to_piece(token).startswith(SPACE)
-            if begins or not groups:
-                groups.append([])
-            groups[-1].append([token, frame])
-        rest = [] if final or not groups else groups.pop()
-        words = []
-        for group in groups:
-            text = self.tokenizer.decode_ids([t for t, _ in group]).strip()
-            spoken = [
-                frame
-                for token, frame in group
-                if self.tokenizer.id_to_piece(token) != SPACE
-            ]
-            if text:
-                times = (spoken[0], spoken[-1] + 1)
-                times = (round(t * self.frame_seconds, 3) for t in times)
-                words.append(Word(text, *(min(t, most) for t in times)))
-        return words, rest
-
-
-class Session:
-    """A live transcription, made by `LaCTASR.stream`.
-
-    Arguments
-    ---------
-    asr : LaCTASR
-        The model.
-    state : SessionState
-        Where to go on. All that the session knows of the audio is in it.
-    max_lag : float, optional
-        As `LaCTASR.stream`.
-    clock : callable
-        As `LaCTASR.stream`.
-    """
-
-    def __init__(self, asr, state, max_lag=None, clock=time.monotonic):
-        self.asr, self.state, self.clock = asr, state, clock
-        self.max_lag, self.lag = max_lag, 0.0
-        self.behind = self.closed = False
-
-    def feed(self, samples):
-        """Transcribes the next samples.
-
-        Arguments
-        ---------
-        samples : torch.Tensor
-            [S] at the model's rate, any number of them.
-
-        Returns
-        -------
-        Heard
-        """
-        return self.asr.feed([self], [samples])[0]
-
-    def finish(self):
-        """Ends the session.
-
-        Returns
-        -------
-        Heard
-            The last words.
-        """
-        return self.asr.feed([self], [torch.zeros(0)], final=True)[0]
-
-    def save(self, path):
-        """Writes the state, for `LaCTASR.load_state`.
-
-        Arguments
-        ---------
-        path : str or Path
-            The file.
-        """
-        self.asr.save_state(self.state, path)
-
-    def check(self, samples):
-        """The samples, if they can be used.
-
-        Arguments
-        ---------
-        samples : torch.Tensor
-            [S]
-
-        Returns
-        -------
-        torch.Tensor
-        """
-        if self.closed:
-            raise ValueError("the session is finished: begin another one")
-        samples = torch.as_tensor(samples).to(self.asr.device)
-        if samples.ndim != 1 or not samples.is_floating_point():
-            raise ValueError(
-                f"samples: one channel of floats between -1 and 1, not "
-                f"{samples.dtype} {tuple(samples.shape)}"
-            )
-        if not bool(samples.isfinite().all()):
-            raise ValueError("samples: not all are finite")
-        return samples
-
-    def advance(self, seconds, took):
-        """Counts how far the session is behind real time.
-
-        Arguments
-        ---------
-        seconds : float
-            Length of a piece of audio.
-        took : float
-            Seconds spent on it.
-        """
-        self.lag = max(self.lag + took - seconds, 0.0)
-        late = self.max_lag is not None and self.lag > self.max_lag
-        if late and not self.behind:
-            logger.warning(
-                "%.1f s behind real time: reading the memory without learning",
-                self.lag,
-            )
-        if self.behind and self.lag == 0:
-            logger.warning("caught up with real time: learning again")
-        self.behind = late or (self.behind and self.lag > 0)
-
-
-def fingerprint(module):
-    """What tells the weights of a module from others.
-
-    Arguments
-    ---------
-    module : torch.nn.Module
-
-    Returns
-    -------
-    str
-
-    Example
-    -------
-    >>> a, b = torch.nn.Linear(2, 2), torch.nn.Linear(2, 2)
-    >>> fingerprint(a) == fingerprint(a), fingerprint(a) == fingerprint(b)
-    (True, False)
-    """
-    digest = hashlib.sha256()
-    for name, value in sorted(module.state_dict().items()):
-        digest.update(name.encode())
-        # By its bytes: NumPy has no bfloat16.
-        value = value.cpu().flatten().view(torch.uint8)
-        digest.update(value.numpy().tobytes())
-    return digest.hexdigest()[:16]
-
-
-def _fingerprint_of_tokens(tokenizer):
-    """What tells the tokens of a tokenizer from others."""
-    model = getattr(tokenizer, "serialized_model_proto", bytes)()
-    return hashlib.sha256(model).hexdigest()[:16]
-
-
-def _learn(state, rows):
-    """The state, of which these rows learn."""
-    encoder = state.pipeline.encoder.learn(rows)
-    return replace(state, pipeline=replace(state.pipeline, encoder=encoder))
-
-
-def cut_quietly(pieces, sample_rate):
-    """Joins pieces of a recording and cuts them again where it is quiet.
-
-    Arguments
-    ---------
-    pieces : iterable of torch.Tensor
-        Samples [S].
-    sample_rate : int
-        Samples a second.
-
-    Yields
-    ------
-    torch.Tensor
-        Pieces of 10 to 20 seconds, cut in the middle of the quietest tenth of
-        a second; the last may be shorter.
-
-    Example
-    -------
-    >>> audio = torch.ones(25 * 100)
-    >>> audio[1200:1220] = 0
-    >>> [len(piece) for piece in cut_quietly([audio], sample_rate=100)]
-    [1205, 1295]
-    """
-    least, most = (int(s * sample_rate) for s in (SHORTEST, LONGEST))
-    width, kept = sample_rate // 10, None
-    for piece in pieces:
-        kept = piece if kept is None else torch.cat([kept, piece])
-        while len(kept) >= most:
-            power = kept[least:most].square()
-            power = power[: len(power) // width * width].view(-1, width)
-            cut = least + int(power.mean(1).argmin()) * width + width // 2
-            yield kept[:cut]
-            kept = kept[cut:]
-    if kept is not None and len(kept):
-        yield kept
-
-
-def _shift(words, seconds, first=0.0, last=float("inf")):
-    """Words of a piece that begins so late, none before or after a time."""
-
-    def place(time):
-        """In milliseconds, as all times."""
-        return min(max(round(time + seconds, 3), first), last)
-
-    return [
-        replace(word, start=place(word.start), end=place(word.end))
-        for word in words
-    ]
+        return [milliseconds(n, self.sample_rate) for n in counts.tolist()]

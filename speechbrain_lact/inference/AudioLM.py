@@ -16,7 +16,7 @@ from ruamel.yaml import YAML
 from safetensors.torch import load_file, save_file
 
 from speechbrain.utils.logger import get_logger
-from speechbrain_lact.inference.card import audio_card
+from speechbrain_lact.inference.card.audio import audio_card
 from speechbrain_lact.inference.export import YAML_FILE, dump_yaml
 from speechbrain_lact.inference.folder import load_yaml
 from speechbrain_lact.lobes.models.LaCTAudioLM import Sampling

@@ -1,10 +1,9 @@
-"""What was heard in recordings, as files: JSON lines, text, subtitles.
+"""Transcripts as files: JSON lines, text, subtitles.
 
 Authors
 * speechbrain_lact contributors 2026
 """
 
-import html
 import json
 import math
 import os
@@ -12,6 +11,7 @@ import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from speechbrain_lact.inference.subtitles import subtitles
 from speechbrain_lact.utils.console import (
     Lines,
     check_new_file,
@@ -29,9 +29,6 @@ BYTES = "".join(map(chr, range(0xDC80, 0xDD00)))
 # What the file beside an output begins with.
 MADE_BY = "speechbrain-lact transcribe"
 
-# Subtitles: characters of a line, seconds of a line at most and at least,
-# seconds of silence that end one.
-LINE, LONGEST, LEAST, PAUSE = 42, 5.0, 1.0, 0.7
 # What would end a line or a column, or change a terminal.
 CONTROLS = [*range(32), *range(127, 160), 0x2028, 0x2029]
 ESCAPES = {code: repr(chr(code))[1:-1] for code in CONTROLS}
@@ -39,14 +36,14 @@ ESCAPES = {code: repr(chr(code))[1:-1] for code in CONTROLS}
 
 @dataclass
 class Recording:
-    """A recording, and what was heard in it."""
+    """A recording, and what was recognised in it."""
 
     name: str
     path: str
     text: str = ""
     """What is said in it, if that is known."""
     words: list = None
-    """Word by word what was heard."""
+    """Word by word what was recognised."""
     seconds: float = 0.0
     error: str = ""
     """Why it cannot be transcribed."""
@@ -54,8 +51,8 @@ class Recording:
     """The part of the file, as `AudioFile` takes it."""
 
     @property
-    def heard(self):
-        """What was heard as text."""
+    def hypothesis(self):
+        """What was recognised, as text."""
         return " ".join(word.text for word in self.words)
 
 
@@ -310,9 +307,9 @@ class Output:
         recording : Recording
             With its words.
         """
-        line = recording.heard
+        line = recording.hypothesis
         if self.kind == ".jsonl":
-            row = {"file": self._name(recording), "text": recording.heard}
+            row = {"file": self._name(recording), "text": recording.hypothesis}
             row["words"] = [asdict(word) for word in recording.words]
             row["seconds"] = round(recording.seconds, 3)
             line = json.dumps(row, ensure_ascii=False)
@@ -330,67 +327,6 @@ class Output:
             end = "\n" if self.kind == ".txt" else ""
             with whole(self.path) as part:
                 Path(part).write_text(line + end, encoding="utf-8")
-
-
-def subtitles(words, kind, seconds=float("inf")):
-    """Words as subtitles.
-
-    Arguments
-    ---------
-    words : list of Word
-        Of one recording.
-    kind : str
-        .srt or .vtt
-    seconds : float
-        Length of the recording: no line is shown longer.
-
-    Returns
-    -------
-    str
-
-    Example
-    -------
-    >>> from speechbrain_lact.inference.ASR import Word
-    >>> words = [Word("GOOD", 0.5, 0.9), Word("MORNING", 1.0, 1.8)]
-    >>> print(subtitles(words, ".srt").rstrip())
-    1
-    00:00:00,500 --> 00:00:01,800
-    GOOD MORNING
-    """
-    lines = []
-    for word in words:
-        line = lines[-1] if lines else []
-        text = " ".join(w.text for w in [*line, word])
-        if (
-            not line
-            or word.start - line[-1].end > PAUSE
-            or word.end - line[0].start > LONGEST
-            or len(text) > LINE
-        ):
-            lines.append([])
-        lines[-1].append(word)
-    blocks = ["WEBVTT\n"] if kind == ".vtt" else []
-    for number, line in enumerate(lines, 1):
-        start = line[0].start
-        end = max(line[-1].end, start + LEAST)
-        if number < len(lines):
-            end = min(end, lines[number][0].start)
-        # Never less than the words, which end with the recording.
-        end = max(min(end, seconds), line[-1].end)
-        text = " ".join(word.text for word in line)
-        times = f"{_stamp(start)} --> {_stamp(end)}"
-        if kind == ".vtt":
-            times, text = times.replace(",", "."), html.escape(text, False)
-        blocks.append(f"{number}\n{times}\n{text}\n")
-    return "\n".join(blocks)
-
-
-def _stamp(seconds):
-    """Hours, minutes, seconds and milliseconds."""
-    rest, milliseconds = divmod(round(seconds * 1000), 1000)
-    rest, seconds = divmod(rest, 60)
-    hours, minutes = divmod(rest, 60)
-    return f"{hours:02}:{minutes:02}:{seconds:02},{milliseconds:03}"
 
 
 def printable(name):

@@ -192,11 +192,10 @@ def window_attention(
         state.check_rows(rows)
         known, cached = host_values(state.counts), state.keys.shape[1]
     # Of an infinite side: what the longest row has.
-    longest = [a + b for a, b in zip(known, plan.lengths)]
-    longest = max(longest) if longest else 0
-    kept = window.within(longest).frames_left
-    if keep is not None:
-        kept = max(kept, keep.within(longest).frames_left)
+    longest = max([0, *(a + b for a, b in zip(known, plan.lengths))])
+    kept = max(
+        each.within(longest).frames_left for each in (window, keep or window)
+    )
     window = window.within(cached + time)
     keys, values = k, v
     if cached:

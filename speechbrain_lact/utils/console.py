@@ -172,11 +172,12 @@ class _Signals:
     a handler of the caller's own, stays so; all is as before at the end."""
 
     def __init__(self):
-        self.received, self._holding, self._before = None, False, {}
+        self.received, self._holding, self._before = None, 0, {}
+        self._waits = self._lost = False
 
     def __enter__(self):
-        self.received, self._holding, self._before = None, False, {}
-        if threading.current_thread() is threading.main_thread():
+        self.__init__()
+        if _is_main():
             for name in ("SIGINT", "SIGTERM", "SIGHUP"):
                 number = getattr(signal, name, None)
                 if number is not None and signal.getsignal(number) in (
@@ -185,30 +186,49 @@ class _Signals:
                 ):
                     before = signal.signal(number, self._handle)
                     self._before[number] = before
+            self._hook = sys.unraisablehook
+            sys.unraisablehook = self._unraisable
         return self
 
     def __exit__(self, *_):
         for number, before in self._before.items():
             signal.signal(number, before)
+        if _is_main():
+            sys.unraisablehook = self._hook
 
     def _handle(self, number, frame):
         """The first one counts; after it only Ctrl-C ends the clearing up."""
-        first = self.received is None
-        self.received = number if first else self.received
-        if (first and not self._holding) or (
-            not first and number == signal.SIGINT
-        ):
+        first = self.received is None or self._lost
+        if self.received is None:
+            self.received = number
+        if first and self._holding:
+            self._waits = True
+        elif first or number == signal.SIGINT:
+            self._lost = False
             raise KeyboardInterrupt
+
+    def _unraisable(self, lost):
+        """An exception is lost in a function that C calls: the signal then
+        comes once more, when that function has ended."""
+        if self.received is None or lost.exc_type is not KeyboardInterrupt:
+            return self._hook(lost)
+        self._lost = True
+        again = threading.Timer(0.01, os.kill, (os.getpid(), self.received))
+        again.start()
 
     @contextlib.contextmanager
     def hold(self):
         """A step that is not left half done: the signal comes after it."""
-        self._holding = True
+        if not _is_main():
+            yield
+            return
+        self._holding += 1
         try:
             yield
         finally:
-            self._holding = False
-        if self.received is not None:
+            self._holding -= 1
+        if self._waits and not self._holding:
+            self._waits = False
             raise KeyboardInterrupt
 
     def exit_code(self, code):
@@ -224,6 +244,11 @@ class _Signals:
         int
         """
         return code if self.received is None else 128 + self.received
+
+
+def _is_main():
+    """Whether signals come to this thread."""
+    return threading.current_thread() is threading.main_thread()
 
 
 signals = _Signals()

@@ -17,15 +17,12 @@ import torch
 
 from speechbrain.inference.ASR import EncoderASR
 from speechbrain.lobes import features
-from speechbrain_lact.inference.ASR import (
-    MODEL_IN_THE_BOX,
-    LaCTASR,
-    cut_quietly,
-    fingerprint,
-)
+from speechbrain_lact.inference.ASR import MODEL_IN_THE_BOX, LaCTASR
+from speechbrain_lact.inference.session import fingerprint
 from speechbrain_lact.lobes.features import Fbank
 from speechbrain_lact.nnet.window_attention import Window
-from speechbrain_lact.processing.diarization import Segment
+from speechbrain_lact.processing.cutting import cut_quietly, cut_segments
+from speechbrain_lact.processing.diarization.segments import Segment
 
 RATE = 16000
 # Rounding in fp32, through Muon and many updates, of log-probabilities.
@@ -372,7 +369,7 @@ def test_no_word_leaves_its_turn(asr, recording, tmp_path):
     ]
     # Of a turn behind the end only the edge before it is there.
     behind = [Segment(seconds + 0.05, seconds + 2.0, "c")]
-    assert asr._cut_turns(speech, behind) == []
+    assert cut_segments(speech, behind, RATE) == []
     turns = list(asr.transcribe_speakers(path, segments=segments))
     assert len(turns) > 4 and {turn.speaker for turn in turns} == {"a", "b"}
     for turn in turns:
@@ -449,13 +446,15 @@ def test_a_state_of_another_configuration(asr, tmp_path):
     path = tmp_path / "state"
     asr.save_state(asr.initial_state(), path)
     changes = {
-        "LaCT.chunk_size": lambda other, mixer: mixer.options.update(
-            chunk_size=32
+        "LaCT.chunk_size": lambda other, mixer: setattr(
+            mixer, "chunk_size", 32
         ),
-        "LaCT.optimizer": lambda other, mixer: mixer.options.update(
-            optimizer="sgd"
+        "LaCT.optimizer": lambda other, mixer: setattr(
+            mixer, "rule", replace(mixer.rule, optimizer="sgd")
         ),
-        "LaCT.base_lr": lambda other, mixer: mixer.options.update(base_lr=1.0),
+        "LaCT.base_lr": lambda other, mixer: setattr(
+            mixer, "rule", replace(mixer.rule, base_lr=1.0)
+        ),
         "LaCT.window": lambda other, mixer: setattr(
             mixer, "window", Window(99, 99)
         ),

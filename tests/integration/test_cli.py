@@ -23,11 +23,12 @@ import pytest
 import soundfile
 import torch
 
-from speechbrain_lact.cli import MODEL, load_model
+from speechbrain_lact.cli.model import load_model
+from speechbrain_lact.cli.options import MODEL
 from speechbrain_lact.dataio.audio import AudioFile, warn
 from speechbrain_lact.dataio.pipe import Incoming
-from speechbrain_lact.inference.ASR import Word
-from speechbrain_lact.inference.transcripts import subtitles
+from speechbrain_lact.inference.subtitles import subtitles
+from speechbrain_lact.inference.words import Word
 
 ROOT = Path(__file__).parents[2]
 DIGITS = ROOT.parent / "shared" / "data" / "digits" / "dev-clean" / "104"

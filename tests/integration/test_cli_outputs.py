@@ -21,16 +21,17 @@ import pytest
 import soundfile
 import torch
 
-from speechbrain_lact import cli
-from speechbrain_lact.cli import MODEL, load_model, main
-from speechbrain_lact.inference.ASR import Word
+from speechbrain_lact.cli import main, transcribe
+from speechbrain_lact.cli.model import load_model
+from speechbrain_lact.cli.options import MODEL
+from speechbrain_lact.inference.subtitles import subtitles
 from speechbrain_lact.inference.transcripts import (
     Output,
     Recording,
     clock,
     printable,
-    subtitles,
 )
+from speechbrain_lact.inference.words import Word
 from speechbrain_lact.utils.console import signals
 
 ROOT = Path(__file__).parents[2]
@@ -47,6 +48,8 @@ def started(*args, shell="", env=(), **kwargs):
     return subprocess.Popen(
         ["sh", "-c", f'exec "$@" {shell}', "sh", *COMMAND, *map(str, args)],
         env={**os.environ, **dict(env), "PYTHONPATH": path},
+        # Tests may be run with nohup.
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),
         **{**pipes, **kwargs},
     )
 
@@ -191,7 +194,7 @@ def test_a_last_line_of_others_stays(kind, folder, call, tmp_path):
 
 def test_two_runs_do_not_write_one_file(folder, call, tmp_path):
     out = tmp_path / "out.jsonl"
-    settings = cli._settings(str(folder), MODEL, None)
+    settings = transcribe.settings_of(str(folder), MODEL, None)
     with Output(out, [Recording("x", "x")], True, False, settings) as first:
         for option in ((), ("--resume",)):
             code, _, err = call("transcribe", folder, "--out", out, *option)
@@ -454,11 +457,38 @@ def test_handlers_of_others_stay():
     assert [signal.getsignal(kind) for kind in kinds] == before
 
 
+def test_a_signal_is_not_lost_in_a_callback(capfd):
+    """What C calls cannot raise; a file-like object of libsndfile's is such."""
+
+    class Slow(io.BytesIO):
+        def seek(self, *args):
+            if signals.received is None:
+                os.kill(os.getpid(), signal.SIGTERM)
+            return super().seek(*args)
+
+    raw = {"samplerate": RATE, "channels": 1, "subtype": "PCM_16"}
+    with signals:
+        with pytest.raises(KeyboardInterrupt):
+            for _ in range(100_000):
+                with contextlib.suppress(soundfile.LibsndfileError):
+                    soundfile.read(Slow(bytes(64)), format="RAW", **raw)
+        assert signals.exit_code(0) == 143
+        # Where nothing may be half done, it comes afterwards.
+        signals.received, whole = None, []
+        with pytest.raises(KeyboardInterrupt):
+            with signals.hold():
+                with signals.hold():
+                    read = soundfile.read(Slow(bytes(64)), format="RAW", **raw)
+                whole.append(read)
+    assert len(whole[0][0]) == 32
+    assert capfd.readouterr().err == ""
+
+
 def test_what_cannot_be_foreseen_is_shown(folder, call, monkeypatch, capfd):
     def broken(*_):
         raise KeyError("x")
 
-    monkeypatch.setattr(cli, "recognise", broken)
+    monkeypatch.setattr(transcribe, "recognise", broken)
     with pytest.raises(SystemExit, match="1"):
         main(["transcribe", str(folder)])
     first, second, *rest = capfd.readouterr().err.splitlines()
@@ -515,7 +545,11 @@ def test_states_that_a_stream_cannot_go_on_from(call, tmp_path, monkeypatch):
     os.write(sink, bytes(9000))
     monkeypatch.setattr(sys, "stdin", os.fdopen(source))
     code, _, err = call("stream", "--state", path)
-    assert (code, "state of 2" in err, len(err.splitlines())) == (1, True, 1)
+    assert (code, "of 2 rows, but 1" in err, len(err.splitlines())) == (
+        1,
+        True,
+        1,
+    )
     code, _, err = call("stream", "--state", path, "--block=4")
     assert (code, "block is 2, not 4" in err) == (1, True)
     assert len(os.read(source, 10000)) == 9000

@@ -23,12 +23,9 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from test_recipe import ROOT, hypotheses, refused, run
 
-from recipes.FSDD.fsdd_prepare import SPEAKERS, prepare_fsdd
-from speechbrain_lact.inference.card import (
-    UNKNOWN,
-    find_corpus,
-    training_sources,
-)
+from speechbrain_lact.corpora.fsdd import SPEAKERS, prepare_fsdd
+from speechbrain_lact.inference.card.corpora import find_corpus
+from speechbrain_lact.inference.card.sources import UNKNOWN, training_sources
 from speechbrain_lact.inference.export import load_weights, made_again
 
 YAML_FILE = "hparams/lact_ctc.yaml"
@@ -167,7 +164,8 @@ def trained(data, environment, tmp_path_factory):
 
 def table(text, first):
     """Rows of the table in Markdown whose first column has this name."""
-    lines = text[text.index(f"| {first} |") :].split("\n\n")[0].splitlines()
+    begin = re.search(rf"^\| {first} +\|", text, re.M).start()
+    lines = text[begin:].split("\n\n")[0].splitlines()
     cells = [[c.strip() for c in line[1:-1].split("|")] for line in lines]
     return [dict(zip(cells[0], row)) for row in cells[2:]]
 

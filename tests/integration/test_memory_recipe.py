@@ -12,7 +12,7 @@ from safetensors import safe_open
 from test_recipe import hypotheses, refused, results, run, weights
 
 from speechbrain_lact.inference.ASR import LaCTASR
-from speechbrain_lact.processing.speaker_states import load_embedder
+from speechbrain_lact.inference.speakers import load_embedder
 
 YAML_FILE = "hparams/lact_memory_ctc.yaml"
 # Of training, in the order of their voices; of the tests.

@@ -19,19 +19,35 @@ import numpy as np
 import pytest
 import soundfile
 
-from recipes.FSDD import fsdd_prepare
-from recipes.FSDD.fsdd_prepare import (
+from speechbrain_lact.corpora import fsdd as fsdd_prepare
+from speechbrain_lact.corpora.folder import build_folder
+from speechbrain_lact.corpora.fsdd import (
     DIGITS,
     SPEAKERS,
     make_sessions,
     prepare_fsdd,
 )
-from recipes.MiniSpeech import mini_speech_prepare as mini
-from speechbrain_lact.dataio.librispeech_layout import (
-    build_folder,
-    read_chapter,
-    write_chapter,
+from speechbrain_lact.corpora.layout import read_chapter, write_chapter
+from speechbrain_lact.corpora.mini_speech import (
+    build,
+    plan as planning,
+    prepare_mini_speech,
+    workers,
 )
+from speechbrain_lact.corpora.mini_speech.conditions import shift_vowels
+from speechbrain_lact.corpora.mini_speech.grammar import (
+    GRAMMARS,
+    read_grammar,
+    vocabulary,
+)
+from speechbrain_lact.corpora.mini_speech.plan import SPLITS, make_plan
+from speechbrain_lact.corpora.mini_speech.synthesizer import Synthesizer
+from speechbrain_lact.corpora.mini_speech.voices import (
+    ENGLISH,
+    HELD_OUT_VARIANTS,
+    TRAIN_VARIANTS,
+)
+from speechbrain_lact.corpora.mini_speech.words import THING_FAMILIES
 
 ROOT = Path(__file__).parents[2]
 MINIATURE = dict(
@@ -66,7 +82,7 @@ def leftovers(folder):
 @pytest.fixture(scope="module")
 def plan():
     """Who says what, at the default size."""
-    return mini.make_plan()
+    return make_plan()
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +90,7 @@ def corpus(tmp_path_factory):
     """A miniature MiniSpeech; tests must leave it as it is."""
     pytest.importorskip("espeakng_loader")
     folder = tmp_path_factory.mktemp("mini") / "corpus"
-    assert mini.prepare_mini_speech(folder, **MINIATURE)
+    assert prepare_mini_speech(folder, **MINIATURE)
     return folder
 
 
@@ -83,7 +99,7 @@ def extra(tmp_path_factory):
     """The miniature with extra splits."""
     pytest.importorskip("espeakng_loader")
     folder = tmp_path_factory.mktemp("extra") / "corpus"
-    assert mini.prepare_mini_speech(folder, **MINIATURE, extra_splits=EXTRA)
+    assert prepare_mini_speech(folder, **MINIATURE, extra_splits=EXTRA)
     return folder
 
 
@@ -123,11 +139,11 @@ class TestPlan:
             }
 
         assert not variants(True) & variants(False)
-        assert not set(mini.TRAIN_VARIANTS) & set(mini.HELD_OUT_VARIANTS)
+        assert not set(TRAIN_VARIANTS) & set(HELD_OUT_VARIANTS)
 
     def test_sizes(self, plan):
         voices = collections.Counter(voice.split for voice in plan)
-        assert list(voices) == list(mini.SPLITS)
+        assert list(voices) == list(SPLITS)
         assert list(voices.values()) == [240, 12, 12, 12, 12]
         accents = collections.Counter((v.split, v.accent) for v in plan)
         assert accents["train-clean-100", "in training"] == 48
@@ -142,7 +158,7 @@ class TestPlan:
                     voice.accent == "in training"
                 )
             elif voice.split != "train-clean-100":
-                assert voice.language in mini.ENGLISH and not voice.accent
+                assert voice.language in ENGLISH and not voice.accent
 
     def test_every_word_is_trained(self, plan):
         voices = collections.defaultdict(set)
@@ -156,7 +172,7 @@ class TestPlan:
                     voices[word].add(voice.speaker)
             else:
                 assert set(words) <= set(voices)
-        assert set(counts) == mini.vocabulary()
+        assert set(counts) == vocabulary()
         assert 200 <= len(counts) <= 400
         assert min(len(speakers) for speakers in voices.values()) >= 8
         assert min(counts.values()) >= 16
@@ -199,7 +215,7 @@ class TestPlan:
         assert sum(sessions) == len(sessions) // 4
 
     def test_more_training_leaves_the_tests_voices(self, plan):
-        small = mini.make_plan(train_voices=8)
+        small = make_plan(train_voices=8)
         assert [v.name for v in small if v.speaker > 2000] == [
             v.name for v in plan if v.speaker > 2000
         ]
@@ -214,7 +230,7 @@ class TestPlan:
     )
     def test_impossible_sizes(self, sizes, message):
         with pytest.raises(ValueError, match=message):
-            mini.make_plan(**sizes)
+            make_plan(**sizes)
 
 
 class TestExtraSplits:
@@ -233,27 +249,27 @@ class TestExtraSplits:
             return {
                 path: content
                 for path, content in digest(folder).items()
-                if path.split("/")[0] in mini.SPLITS
+                if path.split("/")[0] in SPLITS
             }
 
         assert len(splits(corpus)) == 44
         assert splits(corpus) == splits(extra)
 
     def test_alone_or_with_others(self, extra, tmp_path):
-        plan = mini.make_plan(**MINIATURE, extra_splits="test-channel")
+        plan = make_plan(**MINIATURE, extra_splits="test-channel")
         alone = [voice for voice in plan if voice.split == "test-channel"]
-        mini._make_chapters(alone, tmp_path, 2026)
+        workers.make_chapters(alone, tmp_path, 2026)
         assert digest(tmp_path / "test-channel") == digest(
             extra / "test-channel"
         )
 
-    @pytest.mark.parametrize("name", mini.GRAMMARS)
+    @pytest.mark.parametrize("name", GRAMMARS)
     def test_grammar(self, plan, name):
         """Words of its own, all of them trained, none of them elsewhere."""
         splits = f"train-{name} dev-{name} test-{name}"
-        voices = mini.make_plan(extra_splits=splits)[len(plan) :]
-        texts = mini.read_grammar(name)
-        words, sentences = mini.vocabulary(texts), collections.defaultdict(list)
+        voices = make_plan(extra_splits=splits)[len(plan) :]
+        texts = read_grammar(name)
+        words, sentences = vocabulary(texts), collections.defaultdict(list)
         for voice in voices:
             for chapter in voice.chapters:
                 sentences[voice.split] += chapter.sentences
@@ -266,7 +282,7 @@ class TestExtraSplits:
             *sentences[f"test-{name}"],
         }
         assert 100 <= len(words) <= 200
-        own = words - mini.vocabulary()
+        own = words - vocabulary()
         assert len(own) > 0.8 * len(words)
         default = {
             word
@@ -284,7 +300,7 @@ class TestExtraSplits:
 
     def test_plan(self, plan):
         """The same voices and words as in the split it is compared with."""
-        voices = mini.make_plan(extra_splits="train-channel test-hard")
+        voices = make_plan(extra_splits="train-channel test-hard")
         assert voices[: len(plan)] == plan
         pairs = {"train-channel": "train-clean-100", "test-hard": "test-clean"}
         for split, base in pairs.items():
@@ -306,22 +322,22 @@ class TestExtraSplits:
 
     def test_words(self, plan):
         """Single words: all equally often, most of them of a family."""
-        voices = mini.make_plan(extra_splits="dev-words")[len(plan) :]
+        voices = make_plan(extra_splits="dev-words")[len(plan) :]
         chapters = [chapter for voice in voices for chapter in voice.chapters]
-        alike = {word for family in mini.THING_FAMILIES for word in family}
+        alike = {word for family in THING_FAMILIES for word in family}
         counts = collections.Counter()
         for chapter in chapters:
             assert len(set(chapter.sentences)) == 24
             assert sum(word in alike for word in chapter.sentences) == 16
             assert set(chapter.sound) == {"equaliser", "tract", "rate", "shift"}
             counts.update(chapter.sentences)
-        assert set(counts) <= mini.vocabulary() and len(chapters) == 12
+        assert set(counts) <= vocabulary() and len(chapters) == 12
         of_alike = [counts[word] for word in alike]
         assert max(of_alike) - min(of_alike) <= 2
 
     def test_unknown_split(self):
         with pytest.raises(ValueError, match="no test-chanel; allowed: .*-ch"):
-            mini.make_plan(extra_splits="test-chanel test-tract")
+            make_plan(extra_splits="test-chanel test-tract")
 
     def test_channel_is_of_the_session(self, extra):
         """Against the same words without it, in the audio's spectra."""
@@ -370,12 +386,12 @@ class TestExtraSplits:
     def test_vowels_are_those_of_other_words(self):
         """A shifted "pen" sounds as "pin" does, not as "pen"."""
         pytest.importorskip("espeakng_loader")
-        (voice, *_) = mini.make_plan(train_voices=1, test_voices=1)
-        synthesizer = mini.Synthesizer()
+        (voice, *_) = make_plan(train_voices=1, test_voices=1)
+        synthesizer = Synthesizer()
         synthesizer.set_voice(voice)
 
         def spectrum(word, shift):
-            said = mini.shift_vowels(synthesizer.phonemes(word), shift)
+            said = shift_vowels(synthesizer.phonemes(word), shift)
             wav = synthesizer.say(f"[[{said}]].")
             return long_term(wav)
 
@@ -396,7 +412,7 @@ class TestMiniSpeech:
     """The sound, and what is on the disk."""
 
     def test_same_settings_same_bytes(self, corpus, tmp_path):
-        assert mini.prepare_mini_speech(tmp_path / "again", **MINIATURE)
+        assert prepare_mini_speech(tmp_path / "again", **MINIATURE)
         assert digest(tmp_path / "again") == digest(corpus)
 
     def test_the_clock_is_not_heard(self):
@@ -404,7 +420,8 @@ class TestMiniSpeech:
         pytest.importorskip("espeakng_loader")
         program = (
             "import hashlib\n"
-            "from recipes.MiniSpeech.mini_speech_prepare import *\n"
+            "from speechbrain_lact.corpora.mini_speech.plan import *\n"
+            "from speechbrain_lact.corpora.mini_speech.synthesizer import *\n"
             "voice = make_plan(train_voices=1, dev_voices=1, test_voices=1)[0]\n"
             "voice.language, voice.variant = 'en-us', 'f3'\n"
             "synthesizer = Synthesizer()\n"
@@ -424,7 +441,7 @@ class TestMiniSpeech:
 
     def test_audio_and_transcripts(self, corpus):
         chapters = sorted(corpus.glob("*/*/*"))
-        plan = mini.make_plan(**MINIATURE)
+        plan = make_plan(**MINIATURE)
         assert len(chapters) == len(plan)
         for folder in chapters:
             (voice,) = [v for v in plan if str(v.speaker) == folder.parts[-2]]
@@ -474,16 +491,16 @@ class TestMiniSpeech:
 
     def test_not_made_twice(self, corpus, monkeypatch):
         monkeypatch.setattr(
-            mini, "_make_chapters", None
+            build, "make_chapters", None
         )  # to be made is to fail
         before = digest(corpus)
-        assert not mini.prepare_mini_speech(corpus, **MINIATURE)
+        assert not prepare_mini_speech(corpus, **MINIATURE)
         assert digest(corpus) == before
 
     def test_missing_espeak(self, tmp_path, monkeypatch):
         monkeypatch.setitem(sys.modules, "espeakng_loader", None)
         with pytest.raises(ImportError, match="pip install espeakng-loader"):
-            mini.prepare_mini_speech(tmp_path / "corpus", **MINIATURE)
+            prepare_mini_speech(tmp_path / "corpus", **MINIATURE)
         assert not list(tmp_path.iterdir())
 
     def test_killed_in_the_middle(self, tmp_path):
@@ -506,7 +523,7 @@ class TestMiniSpeech:
             process.wait()
         assert not folder.exists()
         assert leftovers(folder)
-        assert mini.prepare_mini_speech(folder, **MINIATURE)
+        assert prepare_mini_speech(folder, **MINIATURE)
         assert not leftovers(folder)
         assert len(list(folder.glob("*/*/*/*.flac"))) == 33
 
@@ -514,7 +531,7 @@ class TestMiniSpeech:
     def test_a_process_dies(self, tmp_path, monkeypatch, index):
         """The other does not wait for it for ever."""
         pytest.importorskip("espeakng_loader")
-        follow = mini._follow
+        follow = workers._follow
 
         def kill_one(*arguments):
             workers = multiprocessing.active_children()
@@ -522,17 +539,17 @@ class TestMiniSpeech:
             workers[index].kill()
             return follow(*arguments)
 
-        monkeypatch.setattr(mini, "_follow", kill_one)
+        monkeypatch.setattr(workers, "_follow", kill_one)
         with pytest.raises(RuntimeError, match="ended after . of 14 chapters"):
-            mini.prepare_mini_speech(tmp_path / "corpus", **MINIATURE)
+            prepare_mini_speech(tmp_path / "corpus", **MINIATURE)
         assert not list(tmp_path.iterdir())
         assert not multiprocessing.active_children()
 
     def test_failing_voice(self, tmp_path, monkeypatch):
         pytest.importorskip("espeakng_loader")
-        monkeypatch.setattr(mini, "ENGLISH", ["no-such-language"])
+        monkeypatch.setattr(planning, "ENGLISH", ["no-such-language"])
         with pytest.raises(RuntimeError, match="no voice no-such-language"):
-            mini.prepare_mini_speech(tmp_path / "corpus", **MINIATURE)
+            prepare_mini_speech(tmp_path / "corpus", **MINIATURE)
         assert not list(tmp_path.iterdir())
 
 

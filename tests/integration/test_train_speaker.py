@@ -52,7 +52,7 @@ socket.socket.connect = socket.create_connection = refuse
 import torch
 from safetensors.torch import save_file
 from speechbrain.inference.speaker import SpeakerRecognition
-from speechbrain_lact.processing.speaker_states import load_embedder
+from speechbrain_lact.inference.speakers import load_embedder
 
 folder, *paths = sys.argv[1:]
 embedder = load_embedder(folder)

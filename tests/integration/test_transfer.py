@@ -6,8 +6,8 @@ Authors
 """
 
 import csv
-import importlib
 import json
+import runpy
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -19,8 +19,15 @@ import torch
 from tqdm import tqdm
 
 from speechbrain.utils.metric_stats import ErrorRateStats
-from speechbrain_lact.dataio.librispeech_layout import write_chapter
-from speechbrain_lact.inference.ASR import LaCTASR, fingerprint
+from speechbrain_lact.corpora.layout import write_chapter
+from speechbrain_lact.evaluation.transfer import jobs
+from speechbrain_lact.evaluation.transfer.methods import (
+    adapt,
+    trainable_parameters,
+)
+from speechbrain_lact.evaluation.transfer.verdicts import judge
+from speechbrain_lact.inference.ASR import LaCTASR
+from speechbrain_lact.inference.session import fingerprint
 from speechbrain_lact.lobes.models.pretrained import PretrainedFrontEnd
 
 SCRIPT = test_adaptation.SCRIPT.with_name("transfer.py")
@@ -63,11 +70,8 @@ def data(models, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def transfer():
-    """The script as a module."""
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("LibriSpeech", "MiniSpeech"):
-            patch.syspath_prepend(test_adaptation.ROOT / "recipes" / name)
-        yield importlib.import_module("transfer")
+    """What the script defines."""
+    return SimpleNamespace(**runpy.run_path(str(SCRIPT)))
 
 
 def flags(data, models, output):
@@ -197,13 +201,11 @@ def test_training_lowers_the_loss(content, data, models, transfer):
 def adapted(transfer, data, folder, way, output):
     """A model of a folder, and the copy after two steps."""
     given = transfer.parse(flags(data, {"x": folder}, output))
-    ((model,),) = transfer.load_models(given).values()
-    lessons = transfer.prepare(given)["hum"]["train"]
+    (model,) = transfer.load_one_each(given)
+    utterances = transfer.prepare(given)["hum"]["train"]
     before = fingerprint(model.encoder)
     with tqdm(disable=True) as bar:
-        ((point, student),) = transfer.adapt(
-            model, way, lessons, [2], 0.003, bar
-        )
+        ((point, student),) = adapt(model, way, utterances, [2], 0.003, bar)
     assert point["steps"] == 2 and fingerprint(model.encoder) == before
     return model, student
 
@@ -231,13 +233,13 @@ def test_initial_memory_is_all_that_changes(data, models, transfer, tmp_path):
     }
 
 
-def test_pretrained_encoder_is_tuned_too(transfer, tiny_host):
+def test_pretrained_encoder_is_tuned_too(tiny_host):
     """One that was frozen when the model was trained."""
     front = PretrainedFrontEnd(tiny_host("wav2vec2"), 32)
     encoder = torch.nn.Module()
     encoder.cnn = front
     model = SimpleNamespace(encoder=encoder, mixers=[])
-    learned = transfer.learnable(model, "fine-tuned")
+    learned = trainable_parameters(model, "fine-tuned")
     front(torch.randn(1, 8000))[0].square().sum().backward()
     moved = [value for value in learned if value.grad is not None]
     assert len(moved) > 0.9 * len(list(front.host.parameters()))
@@ -248,15 +250,16 @@ def test_what_is_done_is_kept(whole, data, models, transfer, monkeypatch):
     before = (out / "transfer.json").read_bytes()
     arguments = flags(data, models, out)
     with monkeypatch.context() as patch:
-        patch.setattr(transfer, "do", None)  # nothing is left to do
+        patch.setattr(jobs, "do", None)  # nothing is left to do
         transfer.main(arguments)
     assert (out / "transfer.json").read_bytes() == before
 
     def paths(*more):
         given = transfer.parse([*arguments, *more])
-        (loaded,) = zip(*transfer.load_models(given).values())
-        jobs = transfer.plan(given, loaded, transfer.prepare(given))
-        return {(j.model.name, j.system): j.path(out).name for j in jobs}
+        loaded = transfer.load_one_each(given)
+        domains = transfer.prepare(given)
+        planned = jobs.plan(transfer.options(given), loaded, domains)
+        return {(j.model.name, j.system): j.path(out).name for j in planned}
 
     first = paths()
     for option, ways in (
@@ -270,7 +273,7 @@ def test_what_is_done_is_kept(whole, data, models, transfer, monkeypatch):
 
 
 def path_of(system, way, memory, rates):
-    """Rows of `tabulate`: a step takes a second."""
+    """Rows of `collect_rows`: a step takes a second."""
     return [
         {
             "domain": "hum",
@@ -296,14 +299,14 @@ def path_of(system, way, memory, rates):
         ([60, 50], [50, 55, 52, 50], "1.0 s", "no claim"),
     ],
 )
-def test_verdicts(transfer, initial, tuned, of_initial, verdict):
+def test_verdicts(initial, tuned, of_initial, verdict):
     rows = path_of("a", "carried", True, [60])
     rows += path_of("a", "initial memory", True, initial)
     rows += path_of("a", "fine-tuned", True, [60, 40])
     rows += path_of("b", "fine-tuned", False, tuned)
     rows += path_of("c", "fine-tuned", False, [60, 20])
     goal, own = "hum, b fine-tuned (50.0 %): ", "hum, a fine-tuned (40.0 %): "
-    lines = transfer.judge(rows)
+    lines = judge(rows)
     (line,) = (x for x in lines if x.startswith(f"{goal}a initial memory: "))
     assert line.endswith(f"{of_initial}.")
     (line,) = (x for x in lines if f"half, {goal}a: " in x)

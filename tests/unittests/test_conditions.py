@@ -5,17 +5,18 @@ Authors
 """
 
 import math
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 import torch
 
-ROOT = Path(__file__).parents[2]
-sys.path.append(str(ROOT / "recipes" / "LibriSpeech"))
-from conditions import CONDITIONS, NOISE, Condition, Utterance  # noqa: E402
+from speechbrain_lact.corpora.conditions import (
+    CONDITIONS,
+    NOISE,
+    Condition,
+    Utterance,
+)
 
 RATE = 16000
 TONES = {"a": 500, "b": 1500, "c": 2500}  # Hz of each speaker

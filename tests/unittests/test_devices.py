@@ -32,6 +32,7 @@ from speechbrain_lact.cli import main
 from speechbrain_lact.decoders.seq2seq import LaCTTransformerBeamSearcher
 from speechbrain_lact.inference.ASR import MODEL_IN_THE_BOX, LaCTASR
 from speechbrain_lact.inference.AudioLM import AudioGenerator, load_tokenizer
+from speechbrain_lact.inference.speakers import SpeakerBank
 from speechbrain_lact.lobes.features import Fbank
 from speechbrain_lact.lobes.models.convolution import (
     ConvolutionFrontEnd,
@@ -53,7 +54,6 @@ from speechbrain_lact.nnet.mixers import MIXERS
 from speechbrain_lact.nnet.state import State
 from speechbrain_lact.processing.boundaries import ChunkEnds
 from speechbrain_lact.processing.sessions import SessionStates
-from speechbrain_lact.processing.speaker_states import SpeakerBank
 
 ROOT = Path(__file__).parents[2]
 RATE = 16000

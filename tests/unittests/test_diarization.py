@@ -25,31 +25,23 @@ from hypothesis import (
     strategies as st,
 )
 
-from recipes.MiniSpeech.conversations import (
-    main as make_files,
+from speechbrain.utils.metric_stats import ErrorRateStats
+from speechbrain_lact.cli import main
+from speechbrain_lact.corpora.mini_speech import prepare_mini_speech
+from speechbrain_lact.evaluation.conversations import (
     make_conversation,
     read_voices,
 )
-from recipes.MiniSpeech.mini_speech_prepare import prepare_mini_speech
-from speechbrain.utils.metric_stats import ErrorRateStats
-from speechbrain_lact.cli import main
+from speechbrain_lact.evaluation.diarization import error_rate
 from speechbrain_lact.inference.ASR import MODEL_IN_THE_BOX, LaCTASR
-from speechbrain_lact.processing.diarization import (
-    Diarizer,
-    OnlineClusters,
-    OnlineDiarizer,
-    Segment,
-    cluster,
-    error_rate,
-    merge,
-    read_rttm,
-    write_rttm,
-)
-from speechbrain_lact.processing.speaker_states import (
-    SpeakerBank,
-    load_embedder,
-)
+from speechbrain_lact.inference.diarization import Diarizer, OnlineDiarizer
+from speechbrain_lact.inference.speakers import SpeakerBank, load_embedder
+from speechbrain_lact.processing.diarization.cluster import cluster
+from speechbrain_lact.processing.diarization.online import OnlineClusters
+from speechbrain_lact.processing.diarization.rttm import read_rttm, write_rttm
+from speechbrain_lact.processing.diarization.segments import Segment, merge
 
+ROOT = Path(__file__).parents[2]
 RATE = 16000
 PITCHES = {"Ann": 400, "Bo": 900, "Cy": 1600, "Di": 2500}
 
@@ -691,8 +683,9 @@ def test_without_scikit_learn(tmp_path):
     """Nothing else needs it; the message says what to install."""
     code = (
         "import sys; sys.modules['sklearn'] = None\n"
-        "from speechbrain_lact.processing import diarization as d\n"
-        "try: d.write_rttm([d.Segment(0, 1, 'Ann')], 'x.rttm', 'x')\n"
+        "from speechbrain_lact.processing.diarization import rttm, segments\n"
+        "segment = segments.Segment(0, 1, 'Ann')\n"
+        "try: rttm.write_rttm([segment], 'x.rttm', 'x')\n"
         "except ImportError as error: print(error)"
     )
     done = subprocess.run(
@@ -701,9 +694,18 @@ def test_without_scikit_learn(tmp_path):
     assert "pip install scikit-learn" in done.stdout, done.stderr
 
 
+def make_files(*arguments):
+    """Runs the command that makes a conversation."""
+    script = ROOT / "recipes" / "MiniSpeech" / "conversations.py"
+    return subprocess.run(
+        [sys.executable, script, *arguments], capture_output=True, text=True
+    )
+
+
 def test_conversations_are_made_as_asked(people, tmp_path):
     """Files that say what is in them; no three at once."""
-    make_files([str(people), str(tmp_path / "m"), "--voices=4", "--overlap=1"])
+    done = make_files(people, tmp_path / "m", "--voices=4", "--overlap=1")
+    assert done.returncode == 0, done.stderr
     segments = read_rttm(tmp_path / "m.rttm")
     rows = (tmp_path / "m.jsonl").read_text().splitlines()
     assert len({s.speaker for s in segments}) == 4
@@ -712,5 +714,5 @@ def test_conversations_are_made_as_asked(people, tmp_path):
     ).duration == pytest.approx(max(s.end for s in segments) + 1, abs=0.01)
     for time in np.arange(0, segments[-1].end, 0.1):
         assert sum(s.start < time < s.end for s in segments) <= 2
-    with pytest.raises(ValueError, match="has 4 voices"):
-        make_files([str(people), str(tmp_path / "m"), "--voices=5"])
+    done = make_files(people, tmp_path / "n", "--voices=5")
+    assert done.returncode == 1 and "has 4 voices" in done.stderr

@@ -342,7 +342,7 @@ def test_options_reach_the_layers(kind, device):
     for layer in net.encoder.layers:
         mixer = layer.mixer
         assert (mixer.window.left, mixer.window.right) == (9, 3)
-        assert mixer.options == {
+        wanted = {
             "chunk_size": 4,
             "order": "apply_update",
             "optimizer": "adam",
@@ -353,6 +353,11 @@ def test_options_reach_the_layers(kind, device):
             "nhead": 2,
             "checkpoint": True,
         }
+        known = {
+            **mixer.configuration(),
+            "checkpoint": mixer.rule.checkpoint,
+        }
+        assert {name: known[name] for name in wanted} == wanted
         assert mixer.w0.shape == (2, 12, 8)
         assert mixer.silu_values is False and mixer.dropout == 0.25
         assert mixer.momentum_proj is None

@@ -30,12 +30,12 @@ from speechbrain_lact.inference.AudioLM import (
 )
 from speechbrain_lact.inference.export import dump_yaml, inference_yaml
 from speechbrain_lact.inference.folder import Untrusted, load_yaml, read_yaml
-from speechbrain_lact.processing.long_outputs import QualityEnhancement
-from speechbrain_lact.processing.speaker_states import (
+from speechbrain_lact.inference.speakers import (
     DEFAULT_EMBEDDER,
     SpeakerBank,
     load_embedder,
 )
+from speechbrain_lact.processing.long_outputs import QualityEnhancement
 from speechbrain_lact.utils.checkpoints import RandomState
 
 ROOT = Path(__file__).parents[2]

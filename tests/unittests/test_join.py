@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from recipes.LibriSpeech.librispeech_prepare import prepare_manifests
 from recipes.LibriSpeech.train import join_utterances, make_dataset
+from speechbrain_lact.corpora.manifests import prepare_manifests
 
 
 def make_rows():

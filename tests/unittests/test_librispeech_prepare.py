@@ -1,4 +1,4 @@
-"""Tests of recipes/LibriSpeech/librispeech_prepare.py on real small files."""
+"""Tests of how corpora and manifests become CSV files, on real small files."""
 
 import copy
 import csv
@@ -20,15 +20,13 @@ from hypothesis import (
     strategies as st,
 )
 
-from recipes.LibriSpeech import librispeech_prepare as prepare
-from recipes.LibriSpeech.librispeech_prepare import (
-    download_librispeech,
-    normalise_text,
-    prepare_librispeech,
-    prepare_manifests,
-)
+from speechbrain_lact.corpora import csv_files, download
+from speechbrain_lact.corpora.download import download_librispeech
+from speechbrain_lact.corpora.librispeech import prepare_librispeech
+from speechbrain_lact.corpora.manifests import prepare_manifests
 from speechbrain_lact.dataio.archives import ArchiveError, unpack
 from speechbrain_lact.dataio.audio import read_audio, read_row
+from speechbrain_lact.dataio.manifests import CSV_VARIABLE, normalise_text
 
 DIGITS = pathlib.Path(__file__).resolve().parents[3] / "shared/data/digits"
 
@@ -83,7 +81,7 @@ def log(caplog):
         return [
             record.getMessage()
             for record in caplog.records
-            if record.levelname == level and record.name.endswith("_prepare")
+            if record.levelname == level and ".corpora." in record.name
         ]
 
     return messages
@@ -94,7 +92,7 @@ def test_rows_of_a_split(tmp_path):
     write_chapter(split, "20", "7", count=2)
     write_chapter(split, "3", "5", count=1, ending=".wav")
     rows = prepare_test(tmp_path)
-    assert list(rows[0]) == prepare.COLUMNS
+    assert list(rows[0]) == csv_files.COLUMNS
     assert [
         (r["ID"], r["spk_id"], r["session"], r["position"]) for r in rows
     ] == [
@@ -425,7 +423,7 @@ def test_done_once(tmp_path, log):
     made.unlink()
     prepare_test(tmp_path)
     assert made.read_bytes() == content
-    (tmp_path / "save" / prepare.RECORD_FILE).write_text("[broken")
+    (tmp_path / "save" / csv_files.RECORD_FILE).write_text("[broken")
     assert made_anew()
 
 
@@ -439,7 +437,7 @@ def test_killed_while_writing(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(prepare.os, "replace", full_disk)
+        patch.setattr(csv_files.os, "replace", full_disk)
         with pytest.raises(OSError, match="No space left on device.*t.csv"):
             prepare_test(tmp_path, max_duration=60.0)
     # The old file is whole, nothing half-made is left, and as it is not
@@ -468,7 +466,7 @@ def test_normalised_text_is_stable(text):
     once = normalise_text(text)
     assert normalise_text(once) == once
     assert once == once.strip() and "  " not in once and "\n" not in once
-    assert not prepare.CSV_VARIABLE.search(once)
+    assert not CSV_VARIABLE.search(once)
 
 
 # Manifests
@@ -508,7 +506,7 @@ def test_manifests(tmp_path):
     )
     files = prepare_manifests(None, None, manifest, str(tmp_path / "save"))
     rows = read_csv(files["test"][0])
-    assert list(rows[0]) == prepare.COLUMNS + ["domain", "snr"]
+    assert list(rows[0]) == csv_files.COLUMNS + ["domain", "snr"]
     keys = ("ID", "spk_id", "session", "position", "wrd", "domain", "snr")
     assert [tuple(row[key] for key in keys) for row in rows] == [
         ("a-5-a", "a-5", "a-5", "0", "FOUR", "", ""),
@@ -527,7 +525,7 @@ def test_manifests_of_the_same_name(tmp_path):
         paths.append(write_manifest(tmp_path / folder / "test.json", [line]))
     files = prepare_manifests(paths, paths[0], paths, str(tmp_path / "save"))
     rows = read_csv(files["train"])
-    assert list(rows[0]) == prepare.COLUMNS
+    assert list(rows[0]) == csv_files.COLUMNS
     assert [(r["ID"], r["session"], r["position"]) for r in rows] == [
         ("noisy-test-s-1", "noisy-test-s", "0"),
         ("1", "s", "0"),
@@ -665,10 +663,10 @@ def serve(monkeypatch, folder, corpus, split):
     archive = folder / f"{split}.tar.gz"
     with tarfile.open(archive, "w:gz") as tar:
         tar.add(corpus, "LibriSpeech")
-    monkeypatch.setattr(prepare, "MINI_URL", str(folder))
-    monkeypatch.setattr(prepare, "LIBRISPEECH_URL", str(folder))
+    monkeypatch.setattr(download, "MINI_URL", str(folder))
+    monkeypatch.setattr(download, "LIBRISPEECH_URL", str(folder))
     digest = hashlib.sha256(archive.read_bytes()).hexdigest()
-    monkeypatch.setitem(prepare.CHECKSUMS, split, f"sha256:{digest}")
+    monkeypatch.setitem(download.CHECKSUMS, split, f"sha256:{digest}")
     return archive
 
 
@@ -687,7 +685,7 @@ def test_download(split, tmp_path, monkeypatch):
     assert len(read_csv(files["test"][0])) == 3
     assert os.listdir(tmp_path / "new" / "corpus") == [split]
     for name in ("MINI_URL", "LIBRISPEECH_URL"):
-        monkeypatch.setattr(prepare, name, "gone")
+        monkeypatch.setattr(download, name, "gone")
     download_librispeech(tmp_path / "new" / "corpus", [split])
 
 
@@ -738,8 +736,8 @@ def test_checksums_are_those_of_torchaudio():
         for url, digest in librispeech._CHECKSUMS.items()
     }
     mini = {"dev-clean-2", "train-clean-5"}
-    assert prepare.CHECKSUMS.keys() == known.keys() | mini
-    assert known.items() <= prepare.CHECKSUMS.items()
+    assert download.CHECKSUMS.keys() == known.keys() | mini
+    assert known.items() <= download.CHECKSUMS.items()
 
 
 def test_no_network(tmp_path, monkeypatch):
@@ -749,7 +747,7 @@ def test_no_network(tmp_path, monkeypatch):
         ("MINI_URL", "train-clean-5"),
         ("LIBRISPEECH_URL", "dev-clean"),
     ):
-        monkeypatch.setattr(prepare, name, "http://127.0.0.1:9")
+        monkeypatch.setattr(download, name, "http://127.0.0.1:9")
         with pytest.raises(ConnectionError) as caught:
             download_librispeech(tmp_path, split)
         assert f"'{split}'" in str(caught.value)

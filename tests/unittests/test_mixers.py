@@ -197,11 +197,22 @@ def test_every_lact_keyword_is_an_argument():
     assert (first.window.left, first.window.right) == (4, 2)
     assert first.silu_values is False and first.first_step_scale == 2.0
     assert first.w0.shape == (4, 6, 4)
-    rule = first.rule
-    assert (first.order, rule.optimizer) == ("apply_update", "sgd")
-    assert (rule.weight_norm, rule.inner_loss) == ("pre", "cosine")
-    assert (first.base_lr, rule.max_step_norm) == (0.5, 3.0)
-    assert (rule.chunk_size, rule.nhead, rule.checkpoint) == (3, 4, True)
+    wanted = {
+        "chunk_size": 3,
+        "order": "apply_update",
+        "optimizer": "sgd",
+        "weight_norm": "pre",
+        "inner_loss": "cosine",
+        "base_lr": 0.5,
+        "max_step_norm": 3.0,
+        "nhead": 4,
+        "checkpoint": True,
+    }
+    known = {
+        **first.configuration(),
+        "checkpoint": first.rule.checkpoint,
+    }
+    assert {name: known[name] for name in wanted} == wanted
 
 
 def test_refused():

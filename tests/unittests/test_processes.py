@@ -28,7 +28,6 @@ ROOT = Path(__file__).parents[2]
 BEGIN = """
 import json, os, sys, time
 import torch
-sys.path.insert(0, "tests/unittests")
 rank = int(os.environ["RANK"])
 torch.distributed.init_process_group("gloo")
 from test_processes import *
@@ -46,6 +45,9 @@ def together(script, *arguments, processes=2):
     for rank in range(processes):
         place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": processes}
         place.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=port)
+        # For `test_processes`; the package is in the current folder.
+        path = [Path(__file__).parent, os.environ.get("PYTHONPATH", ROOT)]
+        place["PYTHONPATH"] = os.pathsep.join(map(str, path))
         env = {**os.environ, **{k: str(v) for k, v in place.items()}}
         running.append(
             subprocess.Popen(

@@ -12,7 +12,7 @@ import sys
 import numpy as np
 import torch
 
-from speechbrain_lact.processing.diarization import cluster
+from speechbrain_lact.processing.diarization.cluster import cluster
 
 IMPORT = """
 import json, locale, logging, os, pkgutil, random, signal, socket, sys
@@ -40,7 +40,7 @@ def seen():
         "warnings": list(map(str, warnings.filters)),
         "environment": dict(os.environ),
         "folder": os.getcwd(),
-        "path": list(sys.path),
+        "path": list(vars(sys)["path"]),
         "timeout": socket.getdefaulttimeout(),
         "handlers": len(logging.root.handlers),
         "level": logging.root.level,

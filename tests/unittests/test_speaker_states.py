@@ -32,14 +32,12 @@ from hypothesis import (
 )
 from safetensors.torch import save_file
 
-from speechbrain_lact.inference.ASR import LaCTASR, SessionState
+from speechbrain_lact.inference.ASR import LaCTASR
 from speechbrain_lact.inference.export import write_model
+from speechbrain_lact.inference.session import SessionState
+from speechbrain_lact.inference.speaker_files import SpeakerFiles, Voice
+from speechbrain_lact.inference.speakers import SpeakerBank, load_embedder
 from speechbrain_lact.nnet.state import Waiting
-from speechbrain_lact.processing.speaker_states import (
-    SpeakerBank,
-    Voice,
-    load_embedder,
-)
 
 ROOT = Path(__file__).parents[2]
 RATE = 16000
@@ -717,8 +715,8 @@ def test_ten_thousand_speakers(tmp_path):
         for i, embedding in enumerate(embeddings):
             # As `update` writes them, without its checks.
             kept = Voice(embedding.view(1, 1, -1), counted(i))
-            kept.save(str(bank._path(f"{i}")), bank._config(f"{i}"))
-            os.utime(bank._path(f"{i}"), ns=(i, i))
+            kept.save(str(bank.files.path(f"{i}")), bank.files.config(f"{i}"))
+            os.utime(bank.files.path(f"{i}"), ns=(i, i))
     bank = SpeakerBank(
         tmp_path, counting(), Spectrum(), 0.9, max_speakers=10_000
     )
@@ -803,7 +801,11 @@ def kill(folder):
         for function in (
             SpeakerBank.update,
             SpeakerBank.forget,
+            SpeakerBank._write,
             SpeakerBank._use,
+            SpeakerFiles.write,
+            SpeakerFiles.use,
+            SpeakerFiles.remove,
             Voice.save,
         )
     }

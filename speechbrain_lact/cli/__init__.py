@@ -1,0 +1,3 @@
+"""The command line."""
+
+from speechbrain_lact.cli.app import main

@@ -1,0 +1,72 @@
+"""Options that several commands have.
+
+Authors
+* speechbrain_lact contributors 2026
+"""
+
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+import speechbrain_lact.inference
+
+# The model that comes with the package: where nothing is imported for it.
+MODEL = Path(speechbrain_lact.inference.__file__).parent / "model"
+
+# Since 0.29 typer brings a click of its own: the error of both.
+UsageError = typer.BadParameter.__base__
+
+
+Model = Annotated[
+    Path,
+    typer.Option(
+        help="Folder that recipes/LibriSpeech/train.py has written.",
+        show_default="the one that comes with the package",
+    ),
+]
+
+
+Device = Annotated[
+    Optional[str],
+    typer.Option(help="cpu, cuda, cuda:1.", show_default="cuda if there is"),
+]
+
+
+Block = Annotated[
+    Optional[int],
+    typer.Option(
+        min=0,
+        help="Encoder frames that are seen at once: more of them give fewer "
+        "errors, later. 0: a recording is seen whole.",
+        show_default="the model's",
+    ),
+]
+
+
+Embedder = Annotated[
+    Optional[str],
+    typer.Option(
+        help="What tells voices apart: a folder, or a name on the Hugging "
+        "Face hub (which is then fetched), such as "
+        "speechbrain/spkrec-ecapa-voxceleb.",
+        show_default="the one that comes with the package",
+    ),
+]
+
+
+Trust = Annotated[
+    bool,
+    typer.Option(
+        "--trust",
+        help="Run whatever code the YAMLs of the model and of the embedder "
+        "name: for folders of people you trust alone. Those that this package "
+        "writes do not need it.",
+    ),
+]
+
+
+BatchSize = Annotated[
+    int,
+    typer.Option(min=1, help="Recordings of up to 60 s done at a time."),
+]

@@ -1,0 +1,1 @@
+"""Corpora: how each is made, downloaded, laid out and listed."""

@@ -1,0 +1,126 @@
+"""Words of a transcript and their times.
+
+Authors
+* speechbrain_lact contributors 2026
+"""
+
+from dataclasses import dataclass, field, replace
+
+# What a word begins with in sentencepiece.
+SPACE = "\u2581"
+
+
+@dataclass
+class Word:
+    """A word and when it was said, in seconds from the start."""
+
+    text: str
+    start: float
+    end: float
+
+
+@dataclass
+class Hypothesis:
+    """What a piece of a stream added to its transcript."""
+
+    words: list = field(default_factory=list)
+    """Words that are complete."""
+    changing: str = ""
+    """Beginning of the next one, which may still grow."""
+
+    @property
+    def stable(self):
+        """The complete words as text."""
+        return " ".join(word.text for word in self.words)
+
+
+@dataclass
+class Turn:
+    """What a speaker said without a long pause."""
+
+    speaker: str
+    start: float
+    end: float
+    words: list
+
+    @property
+    def text(self):
+        """The words as text."""
+        return " ".join(word.text for word in self.words)
+
+
+def collect_words(pairs, tokenizer, frame_seconds, seconds, final):
+    """Joins tokens to words.
+
+    Arguments
+    ---------
+    pairs : list of [token, frame]
+        Tokens that were recognised, and the encoder frame of each.
+    tokenizer : SentencePieceProcessor
+        What the tokens are of.
+    frame_seconds : float
+        Length of a frame.
+    seconds : float
+        Length of the audio: no word ends later.
+    final : bool
+        Whether the last word is complete as well.
+
+    Returns
+    -------
+    words : list of Word
+        The complete ones.
+    rest : list of [token, frame]
+        What is left: the beginning of the next word.
+    """
+    groups = []
+    for token, frame in pairs:
+        begins = tokenizer.id_to_piece(token).startswith(SPACE)
+        if begins or not groups:
+            groups.append([])
+        groups[-1].append([token, frame])
+    rest = [] if final or not groups else groups.pop()
+    words = []
+    for group in groups:
+        text = tokenizer.decode_ids([t for t, _ in group]).strip()
+        frames = [
+            frame
+            for token, frame in group
+            if tokenizer.id_to_piece(token) != SPACE
+        ]
+        if text:
+            times = (frames[0], frames[-1] + 1)
+            times = (round(t * frame_seconds, 3) for t in times)
+            words.append(Word(text, *(min(t, seconds) for t in times)))
+    return words, rest
+
+
+def shift(words, seconds, first=0.0, last=float("inf")):
+    """Moves words in time.
+
+    Arguments
+    ---------
+    words : list of Word
+        Of a piece of a recording, with times from its start.
+    seconds : float
+        Where the piece begins.
+    first, last : float
+        No word begins before, or ends after.
+
+    Returns
+    -------
+    list of Word
+
+    Example
+    -------
+    >>> shift([Word("GOOD", 0.5, 0.9)], 10.0, last=10.8)
+    [Word(text='GOOD', start=10.5, end=10.8)]
+    """
+
+    def place(time):
+        """In milliseconds, as all times."""
+        return min(max(round(time + seconds, 3), first), last)
+
+    return [
+        replace(word, start=place(word.start), end=place(word.end))
+        for word in words
+    ]

@@ -1,0 +1,1 @@
+"""The steps of finding who speaks when."""
