@@ -50,6 +50,7 @@ from speechbrain_lact.lobes.models.transformer.encoder import (
 from speechbrain_lact.lobes.models.transformer.TransformerASR import (
     TransformerASR,
 )
+from speechbrain_lact.nnet.mixers import MIXERS
 from speechbrain_lact.nnet.state import State
 from speechbrain_lact.processing.boundaries import ChunkEnds
 from speechbrain_lact.processing.sessions import SessionStates
@@ -148,6 +149,36 @@ def check_encoders(device, folder):
         there(device, LaCTEncoderState.cat([state, net.initial_state(1)]))
         there(device, state.reset(torch.tensor([True, False])))
         there(device, state.index(torch.tensor([1, 0])))
+
+
+def check_other_mixers(device, folder):
+    """Those without fast weights: training, rows, and a state that comes back
+    from a file to where the model is."""
+    x = noise(2, 13, 8, device=device)
+    padding = (torch.arange(13) >= torch.tensor([[13], [7]])).to(device)
+    for mixer in set(MIXERS) - {"LaCT"}:
+        net = ENCODERS["conformer"](
+            2, {}, mixer=mixer, nhead=2, d_model=8, d_ffn=8, kernel_size=3,
+            causal=True,
+        ).to(device)  # fmt: skip
+        net(x, src_key_padding_mask=padding)[0].sum().backward()
+        there(device, [p.grad for p in net.parameters()])
+        state = net.initial_state(2)
+        there(device, state)
+        for part in x.split([5, 1, 7], 1):
+            *out, state = net(part, state=state, final=False)
+            there(device, out, state, state.learn([False, True]), state.updates)
+        state = state.detach()
+        there(device, LaCTEncoderState.cat([state, net.initial_state(1)]))
+        there(device, state.reset(torch.tensor([True, False])))
+        there(device, state.index(torch.tensor([1, 0])))
+        path = str(Path(folder) / f"{mixer}.state")
+        state.save(path, {})
+        like = net.initial_state(1)
+        loaded = LaCTEncoderState.load(path, {}, device, like)
+        there(device, loaded)
+        *out, state = net(x, state=loaded, final=False)
+        there(device, out, state)
 
 
 def check_steps(device, folder):
