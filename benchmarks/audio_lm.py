@@ -50,7 +50,7 @@ from speechbrain_lact.evaluation.statistics import (
 from speechbrain_lact.inference.ASR import MODEL_IN_THE_BOX, LaCTASR
 from speechbrain_lact.inference.AudioLM import AudioGenerator
 from speechbrain_lact.inference.speakers import load_embedder
-from speechbrain_lact.lobes.models.LaCTAudioLM import Sampling
+from speechbrain_lact.lobes.models.audio_lm.generation import Sampling
 from speechbrain_lact.utils import machine
 from speechbrain_lact.utils.tables import markdown_table
 

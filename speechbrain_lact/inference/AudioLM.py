@@ -19,7 +19,7 @@ from speechbrain.utils.logger import get_logger
 from speechbrain_lact.inference.card.audio import audio_card
 from speechbrain_lact.inference.export import YAML_FILE, dump_yaml
 from speechbrain_lact.inference.folder import load_yaml
-from speechbrain_lact.lobes.models.LaCTAudioLM import Sampling
+from speechbrain_lact.lobes.models.audio_lm.generation import Sampling
 from speechbrain_lact.nnet.checks import check_number, describe
 from speechbrain_lact.processing.long_outputs import Deadline, worst_span
 

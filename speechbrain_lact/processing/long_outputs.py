@@ -21,6 +21,7 @@ from scipy.signal import butter, sosfilt, sosfilt_zi
 from speechbrain.utils.logger import get_logger
 from speechbrain_lact.lobes.features import sample_counts
 from speechbrain_lact.nnet.counts import same_number
+from speechbrain_lact.nnet.cross_fade import cross_fade
 from speechbrain_lact.nnet.frames import length_mask, zero_padding
 from speechbrain_lact.nnet.state import State, buffer
 
@@ -36,43 +37,6 @@ CLICK_FLOOR = 1e-3  # least second difference that speech is said to have
 CLICK_GAP = 8  # flagged samples this near belong to one click
 CLICK_LENGTH = 16  # samples; what is longer is no click
 CLICK_SIDE = 4  # samples on either side that fill it in
-
-
-def cross_fade(old, new, curve="linear"):
-    """Goes over from one signal to another.
-
-    Arguments
-    ---------
-    old, new : torch.Tensor
-        [..., N]
-    curve : str
-        `linear` for two versions of one signal, whose amplitudes add;
-        `power` for signals that have nothing to do with each other, whose
-        powers add.
-
-    Returns
-    -------
-    torch.Tensor
-        [..., N]
-
-    Raises
-    ------
-    ValueError
-        If the curve is unknown.
-
-    Example
-    -------
-    >>> cross_fade(torch.zeros(4), torch.ones(4))
-    tensor([0.1250, 0.3750, 0.6250, 0.8750])
-    """
-    size = new.shape[-1]
-    rise = (torch.arange(size, dtype=new.dtype, device=new.device) + 0.5) / size
-    if curve == "linear":
-        return old + rise * (new - old)
-    if curve == "power":
-        angle = rise * (math.pi / 2)
-        return angle.cos() * old + angle.sin() * new
-    raise ValueError(f"curve: {curve!r}, but it must be linear or power")
 
 
 @dataclass
@@ -412,9 +376,9 @@ class QualityEnhancement:
         Of the high-pass, in Hz.
     factor : float
         As of `find_clicks`.
-    enhancer : str, optional
-        Name on the hub or folder of a `SpectralMaskEnhancement` or
-        `WaveformEnhancement`, which does the work instead.
+    enhancer : object, optional
+        A `SpectralMaskEnhancement` or `WaveformEnhancement`, which does the
+        work instead (see `inference.enhancement.load_enhancer`).
 
     Example
     -------
@@ -427,9 +391,7 @@ class QualityEnhancement:
     [0.1, 0.0]
     """
 
-    def __init__(
-        self, sample_rate, cutoff=20.0, factor=8.0, enhancer=None, trust=False
-    ):
+    def __init__(self, sample_rate, cutoff=20.0, factor=8.0, enhancer=None):
         if not 0 < cutoff < sample_rate / 2:
             raise ValueError(
                 f"cutoff: {cutoff}, but it must be between 0 and half of "
@@ -440,7 +402,7 @@ class QualityEnhancement:
         # Samples on either side that say what becomes of a sample
         window = int(CLICK_WINDOW * sample_rate) // 2
         self.reach = window + 2 * (CLICK_LENGTH + CLICK_GAP + CLICK_SIDE)
-        self.enhancer = enhancer and _read_enhancer(enhancer, trust)
+        self.enhancer = enhancer
 
     def measure(self, wav, wav_len=None):
         """Defects of a batch.
@@ -570,22 +532,6 @@ def _rows(wav, wav_len):
     counts = sample_counts(wav, wav_len).tolist()
     wav = wav.detach().cpu().double()
     return [row[:n] for row, n in zip(wav, counts)]
-
-
-def _read_enhancer(source, trust):
-    """Whichever of SpeechBrain's enhancers has its settings there."""
-    from speechbrain.inference.enhancement import (
-        SpectralMaskEnhancement,
-        WaveformEnhancement,
-    )
-    from speechbrain_lact.inference.folder import load_interface
-
-    try:
-        return load_interface(SpectralMaskEnhancement, source, trust=trust)
-    except ValueError as error:
-        if "Need hparams" not in str(error):
-            raise
-        return load_interface(WaveformEnhancement, source, trust=trust)
 
 
 class Deadline:

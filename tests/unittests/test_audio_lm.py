@@ -15,14 +15,12 @@ from hypothesis import (
 from scipy.stats import chisquare
 
 from speechbrain_lact.inference.AudioLM import AudioGenerator
-from speechbrain_lact.lobes.models.audio_tokenizers import MelTokenizer
+from speechbrain_lact.lobes.models.audio_lm.delay import delay, undelay
+from speechbrain_lact.lobes.models.audio_lm.generation import Sampling
+from speechbrain_lact.lobes.models.audio_tokenizers import PADDING, MelTokenizer
 from speechbrain_lact.lobes.models.LaCTAudioLM import (
-    PADDING,
     LaCTAudioLM,
-    Sampling,
     TransformerAudioLM,
-    delay,
-    undelay,
 )
 
 SIZES = {"d_model": 16, "nhead": 2, "d_ffn": 24, "num_layers": 2}

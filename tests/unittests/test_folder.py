@@ -28,6 +28,7 @@ from speechbrain_lact.inference.AudioLM import (
     AudioGenerator,
     load_tokenizer,
 )
+from speechbrain_lact.inference.enhancement import load_enhancer
 from speechbrain_lact.inference.export import dump_yaml, inference_yaml
 from speechbrain_lact.inference.folder import Untrusted, load_yaml, read_yaml
 from speechbrain_lact.inference.speakers import (
@@ -35,7 +36,6 @@ from speechbrain_lact.inference.speakers import (
     SpeakerBank,
     load_embedder,
 )
-from speechbrain_lact.processing.long_outputs import QualityEnhancement
 from speechbrain_lact.utils.checkpoints import RandomState
 
 ROOT = Path(__file__).parents[2]
@@ -467,9 +467,7 @@ def test_the_doors_of_audio(hostile, tmp_path):
     folder, made = hostile(CALL, DEFAULT_TOKENIZER)
     refused_by(lambda: load_tokenizer(folder), folder, made)
     refused_by(lambda: AudioGenerator.from_hparams(folder), folder, made)
-    refused_by(
-        lambda: QualityEnhancement(16000, enhancer=str(folder)), folder, made
-    )
+    refused_by(lambda: load_enhancer(str(folder)), folder, made)
 
 
 def test_the_door_of_conversion(hostile, tmp_path):

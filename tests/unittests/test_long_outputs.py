@@ -17,11 +17,12 @@ from hypothesis import (
     strategies as st,
 )
 
+from speechbrain_lact.inference.enhancement import load_enhancer
+from speechbrain_lact.nnet.cross_fade import cross_fade
 from speechbrain_lact.processing.long_outputs import (
     Deadline,
     QualityEnhancement,
     TemporalCoherence,
-    cross_fade,
     find_clicks,
     worst_span,
 )
@@ -331,7 +332,7 @@ pretrainer: !new:speechbrain.utils.parameter_transfer.Pretrainer
 
 def test_an_enhancer_by_its_folder(tmp_path):
     (tmp_path / "hyperparams.yaml").write_text(MASK)
-    quality = QualityEnhancement(16000, enhancer=str(tmp_path))
+    quality = QualityEnhancement(16000, enhancer=load_enhancer(str(tmp_path)))
     wav = torch.stack([speech(1, 16000)] * 2).float()
     wav[0] += 0.1
     wav[1, 9000:] = float("nan")
