@@ -210,7 +210,8 @@ def window_attention(
     if rotary:
         keys, q = rotate(keys, -cached), rotate(q, 0)
     view = plan.keep(
-        ("window", known, cached, window),
+        # Numbers: a window that compiled code makes has no hash yet.
+        ("window", known, cached, window.left, window.right, window.block),
         lambda: _View(plan, known, cached, window),
     )
     keys, values = (view.slices(x) for x in (keys, values))
