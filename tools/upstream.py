@@ -63,6 +63,7 @@ STAYS = {
     "lobes/features.py": "the recipe uses SpeechBrain's features",
     "lobes/models/convolution.py": "the recipe uses SpeechBrain's front end",
     "lobes/models/initial_memory.py": "a change of its own",
+    "lobes/models/pipeline.py": "the recipe has these steps in its script",
     "lobes/models/pretrained.py": "would belong to speechbrain/integrations",
     "nnet/losses.py": "a transducer loss without numba: a change of its own",
     "processing/sessions.py": "the recipe's memory begins anew each utterance",

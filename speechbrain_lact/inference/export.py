@@ -14,7 +14,7 @@ Authors
 import io
 import re
 import shutil
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -28,12 +28,9 @@ from speechbrain.processing.features import InputNormalization
 from speechbrain.utils.logger import get_logger
 from speechbrain.utils.parameter_transfer import Pretrainer
 from speechbrain_lact.inference.folder import Reader, Untrusted, check_weights
-from speechbrain_lact.lobes.models.convolution import FrontEndState
-from speechbrain_lact.lobes.models.transformer.encoder import LaCTEncoderState
-from speechbrain_lact.nnet.checks import check_number, check_tensor, check_waves
-from speechbrain_lact.nnet.state import State, Waiting, nested
-from speechbrain_lact.nnet.state_file import digest
-from speechbrain_lact.processing.boundaries import SilenceState, greedy_labels
+
+# Its name in the YAML of models that were exported before.
+from speechbrain_lact.lobes.models.pipeline import Encoder  # noqa: F401
 from speechbrain_lact.utils.dynamic_chunks import BlockSampler
 
 logger = get_logger(__name__)
@@ -53,9 +50,6 @@ FILES = {
     "tokenizer": "tokenizer.model",
 }
 
-# What InputNormalization has counted.
-STATISTICS = ("glob_mean", "glob_std")
-
 MADE = "made_by_the_constructor"  # in the header of the weights
 
 COMMON = """
@@ -69,7 +63,7 @@ pretrainer: !new:speechbrain_lact.inference.export.FolderPretrainer
     model: !ref <model>
     tokenizer: !ref <tokenizer>{normalizer}
 
-encoder: !new:speechbrain_lact.inference.export.Encoder
+encoder: !new:speechbrain_lact.lobes.models.pipeline.Encoder
   compute_features: !ref <compute_features>
   normalize: !ref <normalize>
   cnn: !ref <CNN>
@@ -122,232 +116,6 @@ modules:
   mean_var_norm: !ref <mean_var_norm>
   embedding_model: !ref <embedding_model>
 """
-
-
-@dataclass
-class PipelineState(State):
-    """What a model carries from waveforms to encoder output."""
-
-    features: Waiting = nested(Waiting)
-    """Samples that frames to come will see."""
-    front: FrontEndState = nested(FrontEndState)
-    """Feature frames of the front end."""
-    encoder: LaCTEncoderState = nested(LaCTEncoderState)
-    """Memory and windows."""
-    ends: SilenceState = nested(SilenceState)
-    """Levels, where chunks end at silences."""
-
-
-class Encoder(torch.nn.Module):
-    """From waveforms to encoder output, or to log-probabilities of CTC.
-
-    Arguments
-    ---------
-    compute_features, normalize, cnn, transformer : torch.nn.Module
-        The parts of the recipe.
-    head : torch.nn.Module, optional
-        The output layer of CTC.
-    dynchunktrain_config : DynChunkTrainConfig, optional
-        Blocks of frames, for a model that streams.
-    initial_memory : InitialMemory, optional
-        What the memory begins with, by domain and by voice.
-    boundaries : ChunkEnds, optional
-        Where chunks of the memory may end.
-    """
-
-    def __init__(
-        self,
-        compute_features,
-        normalize,
-        cnn,
-        transformer,
-        head=None,
-        dynchunktrain_config=None,
-        initial_memory=None,
-        boundaries=None,
-    ):
-        super().__init__()
-        self.compute_features, self.normalize = compute_features, normalize
-        self.cnn, self.transformer = cnn, transformer
-        self.head = head
-        self.dynchunktrain_config = dynchunktrain_config
-        self.initial_memory = initial_memory
-        self.boundaries = boundaries
-
-    def _apply(self, function, recurse=True):
-        """As of every module; the statistics of SpeechBrain's
-        InputNormalization, which are no buffers, follow to a device."""
-        super()._apply(function, recurse)
-        for name in STATISTICS:
-            value = getattr(self.normalize, name, None)
-            if isinstance(value, torch.Tensor):
-                # Not rounded: features are in fp32 at least.
-                there = value.to(function(value).device)
-                setattr(self.normalize, name, there)
-                self.normalize.device = str(there.device)
-        return self
-
-    def configuration(self):
-        """What, beside the weights, changes the answers.
-
-        Returns
-        -------
-        dict
-        """
-        norm, blocks = self.normalize, self.dynchunktrain_config
-        counted = {
-            name: getattr(norm, name)
-            for name in STATISTICS
-            if isinstance(getattr(norm, name, None), torch.Tensor)
-        }
-        return {
-            "statistics": digest(counted)[:16],
-            "normalization": [
-                getattr(norm, name, None)
-                for name in ("norm_type", "std_norm", "epsilon")
-            ],
-            "left_blocks": blocks and blocks.left_context_size,
-            "boundaries": self.boundaries and self.boundaries.configuration(),
-        }
-
-    @property
-    def streams(self):
-        """Whether a recording may come in pieces."""
-        causal = getattr(self.transformer, "causal", False)
-        return bool(causal) or self.dynchunktrain_config is not None
-
-    def initial_state(self, batch, domain=None, speaker_embedding=None):
-        """State of rows that have heard nothing.
-
-        Arguments
-        ---------
-        batch : int
-            Number of rows.
-        domain : str, optional
-            Of all rows, for a model trained with domains.
-        speaker_embedding : torch.Tensor, optional
-            Of all rows [E] or of each [B, E], for a model trained with an
-            encoder of voices.
-
-        Returns
-        -------
-        PipelineState
-        """
-        if not getattr(self.transformer, "has_lact", False):
-            raise ValueError("a model without LaCT has no memory to carry")
-        check_number(batch, "batch", least=0, integer=True)
-        encoder = self._begin(batch, domain, speaker_embedding)
-        if not self.streams:
-            return PipelineState(encoder=encoder)
-        if getattr(self.normalize, "norm_type", "global") != "global":
-            raise ValueError("a model that streams needs normalization: global")
-        return PipelineState(
-            self.compute_features.initial_state(batch),
-            self.cnn.initial_state(batch),
-            encoder,
-            self.boundaries
-            and self.boundaries.initial_state(
-                batch, next(self.parameters()).device
-            ),
-        )
-
-    def _begin(self, batch, domain, embedding):
-        """The encoder's part of `initial_state`."""
-        state, kinds = self.transformer.initial_state(batch), {}
-        if domain is not None:
-            kinds["domains"] = [domain] * batch
-        if embedding is not None:
-            one = isinstance(embedding, torch.Tensor) and embedding.ndim == 1
-            shape = ("E",) if one else (batch, "E")
-            check_tensor(embedding, shape, "speaker_embedding")
-            kinds["embeddings"] = embedding.expand(batch, -1)
-        if not kinds:
-            return state
-        if self.initial_memory is None:
-            raise ValueError(
-                "this model has no memories by domain or voice; one that has "
-                "is trained with hparams/lact_memory_ctc.yaml"
-            )
-        return self.initial_memory(self.transformer, state, **kinds)
-
-    def forward(self, wavs, wav_lens=None, state=None, final=True):
-        """Encodes utterances, or pieces of them.
-
-        Arguments
-        ---------
-        wavs : torch.Tensor
-            [B, S]
-        wav_lens : torch.Tensor, optional
-            Length of each row over S [B].
-        state : PipelineState, optional
-            Where to go on.
-        final : bool
-            Whether the recordings end with these samples; with `state` alone.
-            A model that does not stream takes whole ones.
-
-        Returns
-        -------
-        out : torch.Tensor
-            [B, T, d_model], or log-probabilities [B, T, tokens]. With a
-            state, the frames that could be answered, `state.encoder.lengths`
-            of them.
-        state : PipelineState
-            Only if a state was given.
-        """
-        check_waves(wavs, wav_lens)
-        if state is not None:
-            state.check(self.initial_state(0), len(wavs), contents=False)
-        if state is not None and not final and not self.streams:
-            raise ValueError(
-                "this model looks ahead and takes whole recordings; one that "
-                "streams is trained with hparams/lact_streaming_ctc.yaml"
-            )
-        front, inner = [{}, {}], {}
-        if state is not None and self.streams:
-            front = [
-                {"state": part, "final": final}
-                for part in (state.features, state.front)
-            ]
-        feats, lengths, *features = self.compute_features(
-            wavs, wav_lens, **front[0]
-        )
-        heard = feats, lengths
-        feats = self.normalize(feats, lengths)
-        src, lengths, *front = self.cnn(feats, lengths, **front[1])
-        if self.dynchunktrain_config is not None:
-            inner["dynchunktrain_config"] = self.dynchunktrain_config
-        ends = None
-        if self.boundaries is not None:
-            inner["ends"], ends = self._ends(heard, src, lengths, state, final)
-        if state is not None:
-            inner.update(state=state.encoder, final=final)
-        out = self.transformer.encode(src, lengths, **inner)
-        if state is not None:
-            out, encoder = out
-            state = PipelineState(*features, *front, encoder, ends)
-            if not self.streams:
-                state = PipelineState(encoder=encoder)
-        if self.head is not None:
-            out = self.head(out).log_softmax(-1)
-        return out if state is None else (out, state)
-
-    def _ends(self, heard, src, lengths, state, final):
-        """Where chunks may end, and what is carried to find more."""
-
-        def recognise():
-            """Greedy labels of a pass before."""
-            config = self.dynchunktrain_config
-            options = {} if config is None else {"dynchunktrain_config": config}
-            return greedy_labels(
-                self.transformer, self.head, src, lengths, **options
-            )
-
-        options = {"final": state is None or final}
-        if state is not None and state.ends is not None:
-            return self.boundaries(
-                *heard, recognise, state=state.ends, **options
-            )
-        return self.boundaries(*heard, recognise, **options), None
 
 
 class FolderPretrainer(Pretrainer):

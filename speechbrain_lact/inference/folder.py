@@ -74,6 +74,7 @@ speechbrain_lact.lobes.models.audio_tokenizers.MelTokenizer
 speechbrain_lact.lobes.models.convolution.ConvolutionFrontEnd
 speechbrain_lact.lobes.models.convolution.WaveformFrontEnd
 speechbrain_lact.lobes.models.initial_memory.InitialMemory
+speechbrain_lact.lobes.models.pipeline.Encoder
 speechbrain_lact.lobes.models.pretrained.GatedLaCT
 speechbrain_lact.lobes.models.pretrained.NoNormalization
 speechbrain_lact.lobes.models.pretrained.PretrainedFrontEnd

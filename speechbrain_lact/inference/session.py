@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from speechbrain.utils.logger import get_logger
-from speechbrain_lact.inference.export import PipelineState
+from speechbrain_lact.lobes.models.pipeline import PipelineState
 from speechbrain_lact.nnet.state import State, Waiting, counter, nested
 
 logger = get_logger(__name__)

@@ -11,7 +11,6 @@ Authors
 import dataclasses
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 
 from speechbrain_lact.nnet.checks import describe
@@ -179,11 +178,12 @@ class State:
             """The same on the host, which knows no rows of a device."""
             if isinstance(rows, torch.Tensor) and not rows.is_cpu:
                 return None
-            values = np.array(known, object).reshape(tensor.shape)
-            places = rows
-            if isinstance(rows, torch.Tensor):
-                places = rows.numpy()
-            return tuple(values[places].flatten().tolist())
+            each = len(known) // max(len(tensor), 1)
+            return tuple(
+                known[row * each + place]
+                for row in _numbers(rows, len(tensor))
+                for place in range(each)
+            )
 
         return self.map(take, take_known)
 
@@ -476,6 +476,16 @@ def _state_class(path, name):
         if cls.__name__ == name:
             return cls
     raise ValueError(f"{path}: holds a {name}, which is not known here")
+
+
+def _numbers(rows, count):
+    """Numbers of the rows that `State.index` takes, of so many."""
+    if isinstance(rows, slice):
+        return range(count)[rows]
+    rows = rows.tolist() if isinstance(rows, torch.Tensor) else rows
+    if any(isinstance(row, bool) for row in rows):
+        return [number for number, row in enumerate(rows) if row]
+    return [row % count for row in rows]
 
 
 def check_kind(state, kind, what="state"):

@@ -210,7 +210,6 @@ def window_attention(
     if rotary:
         keys, q = rotate(keys, -cached), rotate(q, 0)
     view = plan.keep(
-        # Numbers: a window that compiled code makes has no hash yet.
         ("window", known, cached, window.left, window.right, window.block),
         lambda: _View(plan, known, cached, window),
     )

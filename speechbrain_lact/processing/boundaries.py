@@ -16,19 +16,16 @@ Authors
 * speechbrain_lact contributors 2026
 """
 
-import contextlib
-from dataclasses import dataclass
-
 import torch
 import torch.nn.functional as F
 
+from speechbrain_lact.lobes.models.pipeline import SilenceState
 from speechbrain_lact.nnet.checks import check_number, row_counts
 from speechbrain_lact.nnet.frames import (
     gather_frames,
     length_mask,
     zero_padding,
 )
-from speechbrain_lact.nnet.state import State, Waiting, counter, nested
 
 KINDS = ("fixed", "silence", "labels")
 
@@ -68,42 +65,6 @@ def fixed_ends(lengths, time, size, before=None):
     if before is not None:
         places = places + before[:, None]
     return (places % size == 0) & length_mask(lengths, time)
-
-
-@dataclass
-class SilenceState(State):
-    """What `silence_ends` carries."""
-
-    loudest: torch.Tensor = None
-    """Level of speech [B], dB, float64."""
-    softest: torch.Tensor = None
-    """Level of silence [B], dB, float64."""
-    fresh: torch.Tensor = None
-    """True where nothing was heard yet [B]."""
-    quiet: torch.Tensor = counter()
-    """Number of quiet frames up to now [B]."""
-    waiting: Waiting = nested(Waiting)
-    """Flags of the frames of an unfinished encoder frame [B, P]."""
-
-    @classmethod
-    def start(cls, batch, device="cpu"):
-        """Nothing heard.
-
-        Arguments
-        ---------
-        batch : int
-            Number of rows.
-        device : str
-            Where to put the tensors.
-
-        Returns
-        -------
-        SilenceState
-        """
-        zeros = torch.zeros(batch, dtype=torch.float64, device=device)
-        flags = torch.ones(batch, dtype=torch.bool, device=device)
-        waiting = Waiting.empty(flags[:, None])
-        return cls(zeros, zeros, flags, waiting.counts, waiting)
 
 
 def wave_levels(wavs, hop, lengths=None):
@@ -440,66 +401,6 @@ class ChunkEnds:
             final=final,
             **self.options,
         )
-
-
-@torch.no_grad()
-def greedy_labels(encoder, head, src, wav_len, **options):
-    """Labels of a pass before, for `ChunkEnds`.
-
-    Arguments
-    ---------
-    encoder : TransformerASR
-        With `lact_least_chunk`.
-    head : callable
-        The output layer of CTC.
-    src : torch.Tensor
-        Input of the encoder [B, T, F].
-    wav_len : torch.Tensor
-        Length of each row over T [B].
-    **options : dict
-        More arguments of `encoder.encode`.
-
-    Returns
-    -------
-    torch.Tensor
-        [B, T]
-    """
-    nowhere = torch.zeros(src.shape[:2], dtype=torch.bool, device=src.device)
-    with evaluating(encoder):
-        out = encoder.encode(src, wav_len, ends=nowhere, **options)
-    return head(out).argmax(-1)
-
-
-@contextlib.contextmanager
-def evaluating(model):
-    """A model in evaluation mode; then each part is as it was.
-
-    Arguments
-    ---------
-    model : torch.nn.Module
-        Some of its parts may be in evaluation mode already.
-
-    Yields
-    ------
-    None
-
-    Example
-    -------
-    >>> net = torch.nn.Sequential(torch.nn.Dropout(), torch.nn.Linear(1, 1))
-    >>> _ = net[1].eval()
-    >>> with evaluating(net):
-    ...     net[0].training
-    False
-    >>> net.training, net[0].training, net[1].training
-    (True, True, False)
-    """
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
 
 
 def _forgetful_peak(x, before, fresh, drift):

@@ -7,6 +7,7 @@ Authors
 import csv
 import importlib.util
 import json
+import runpy
 import shutil
 import subprocess
 import sys
@@ -17,7 +18,6 @@ import soundfile
 import torch
 from safetensors.torch import load_file, save_file
 
-from recipes.AudioLM import generate
 from speechbrain_lact.dataio.audio import read_audio
 from speechbrain_lact.evaluation.audio.likelihood import nll_over_position
 from speechbrain_lact.inference.AudioLM import AudioGenerator, load_tokenizer
@@ -29,21 +29,16 @@ with open(ROOT / "tests" / "recipes" / "AudioLM.csv") as table:
 
 # Python that is killed when it has fitted so many batches.
 KILLED = """
-import os, signal, sys
-sys.path.insert(0, sys.argv[1])
-sys.argv[1:2] = []
-import importlib.util
-spec = importlib.util.spec_from_file_location("audiolm", sys.argv[1])
-module = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(module)
+import os, runpy, signal, sys
+from speechbrain_lact.training.audio_lm import AudioLMBrain
 
-class Brain(module.AudioLMBrain):
-    def on_fit_batch_start(self, *arguments):
-        if self.optimizer_step == 4:
-            os.kill(os.getpid(), signal.SIGKILL)
+def on_fit_batch_start(brain, *arguments):
+    if brain.optimizer_step == 4:
+        os.kill(os.getpid(), signal.SIGKILL)
 
-module.AudioLMBrain = Brain
-module.main(sys.argv[2:])
+AudioLMBrain.on_fit_batch_start = on_fit_batch_start
+sys.argv[:1] = []
+runpy.run_path(sys.argv[0], run_name="__main__")
 """
 
 
@@ -139,7 +134,6 @@ def test_killed_run_goes_on_where_it_was(trained, corpus, tmp_path):
             sys.executable,
             "-c",
             KILLED,
-            str(RECIPES),
             str(RECIPES / "train.py"),
             *given,
         ],
@@ -242,8 +236,9 @@ def test_generate_says_text_and_scores_it(trained, tmp_path):
 )
 def test_generate_names_what_is_wrong(trained, tmp_path, given, named):
     model = ["--model", str(trained / "lm" / "model")]
+    main = runpy.run_path(str(RECIPES / "generate.py"))["main"]
     with pytest.raises((ValueError, OSError), match=named):
-        generate.main([*model, "--output", str(tmp_path), *given])
+        main([*model, "--output", str(tmp_path), *given])
 
 
 def test_generate_refuses_in_one_line(trained, tmp_path):

@@ -5,9 +5,9 @@ Authors
 """
 
 import csv
-import importlib
 import json
 import re
+import runpy
 import shutil
 import subprocess
 import sys
@@ -17,7 +17,10 @@ import torch
 from ruamel.yaml import YAML
 from test_recipe import ROOT, refused, run
 
+from speechbrain_lact.evaluation.paired_comparison import paired_interval
+
 SCRIPT = ROOT / "recipes" / "LibriSpeech" / "compare.py"
+main = runpy.run_path(str(SCRIPT))["main"]  # in this process
 YAMLS = ("wav2vec2_ctc", "wav2vec2_lact_ctc")
 
 
@@ -36,13 +39,6 @@ def runs(corpus, tiny_host, tmp_path_factory):
             f"--pretrained_source={tiny_host('wav2vec2')}",
         )
     return folders
-
-
-@pytest.fixture
-def compare(monkeypatch):
-    """The script as a module."""
-    monkeypatch.syspath_prepend(SCRIPT.parent)
-    return importlib.import_module("compare")
 
 
 def started(*arguments):
@@ -117,7 +113,7 @@ def test_a_gate_that_is_still_zero_is_refused(runs, tmp_path):
     assert str(lact) in line and not (lact / "compare").exists()
 
 
-def test_runs_that_do_not_match_are_refused(compare, runs, corpus, tmp_path):
+def test_runs_that_do_not_match_are_refused(runs, corpus, tmp_path):
     first, second = runs
     data = tmp_path / "data"
     shutil.copytree(corpus, data)
@@ -136,21 +132,21 @@ def test_runs_that_do_not_match_are_refused(compare, runs, corpus, tmp_path):
     }
     for message, other in others.items():
         with pytest.raises(ValueError, match=message):
-            compare.main([str(first), str(other)])
+            main([str(first), str(other)])
     with pytest.raises(ValueError, match="test-other"):
-        compare.main([*map(str, runs), "--test_set=test-other"])
+        main([*map(str, runs), "--test_set=test-other"])
 
 
-def test_difference_is_paired(compare):
+def test_difference_is_paired():
     """Both models fail on the same speakers: the difference is certain."""
     first = {"a": [1, 10, 1], "b": [9, 10, 1], "c": [5, 10, 1]}
     second = {k: [e - 1, n, u] for k, (e, n, u) in first.items()}
-    assert compare.paired_interval(first, second) == (-10, -10, -10)
+    assert paired_interval(first, second) == (-10, -10, -10)
     second = {"a": [3, 10, 1], "c": [5, 10, 1], "b": [9, 10, 1]}
-    middle, low, high = compare.paired_interval(first, second)
+    middle, low, high = paired_interval(first, second)
     assert (low, high) == (0, 20) and abs(middle - 20 / 3) < 1e-9
     one = {"a": [1, 10, 1]}
-    assert compare.paired_interval(one, one) == (0, None, None)
+    assert paired_interval(one, one) == (0, None, None)
 
 
 def test_no_network_is_said_in_one_line(corpus, tmp_path, monkeypatch):

@@ -8,6 +8,7 @@ import csv
 import json
 import re
 import resource
+import runpy
 import shutil
 import signal
 import subprocess
@@ -21,12 +22,12 @@ import soundfile
 import torch
 from ruamel.yaml import YAML
 
-from recipes.LibriSpeech.train import main
 from speechbrain_lact.convert import convert
 from speechbrain_lact.inference.ASR import LaCTASR
 
 ROOT = Path(__file__).parents[2]
 TRAIN = ROOT / "recipes" / "LibriSpeech" / "train.py"
+main = runpy.run_path(str(TRAIN))["main"]  # in this process
 SIZES = {
     "d_model": 32,
     "lact_hidden_size": 32,

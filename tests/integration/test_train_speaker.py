@@ -18,7 +18,8 @@ import torch
 from ruamel.yaml import YAML
 from safetensors.torch import load_file
 
-from recipes.MiniSpeech.train_speaker import equal_error, load_experiment
+from speechbrain_lact.training.speaker import equal_error
+from speechbrain_lact.training.speaker_data import load_experiment
 
 ROOT = Path(__file__).parents[2]
 TRAIN = ROOT / "recipes" / "MiniSpeech" / "train_speaker.py"
@@ -28,17 +29,16 @@ FLAGS = ROW["test_debug_flags"].split()
 
 # Python that is killed when it has fitted so many batches.
 KILLED = """
-import os, signal, sys
-sys.path.insert(0, sys.argv[1])
-import train_speaker
+import os, runpy, signal, sys
+from speechbrain_lact.training.speaker import SpeakerBrain
 
-class Brain(train_speaker.SpeakerBrain):
-    def on_fit_batch_start(self, *arguments):
-        if self.optimizer_step == 4:
-            os.kill(os.getpid(), signal.SIGKILL)
+def on_fit_batch_start(brain, *arguments):
+    if brain.optimizer_step == 4:
+        os.kill(os.getpid(), signal.SIGKILL)
 
-train_speaker.SpeakerBrain = Brain
-train_speaker.main(sys.argv[2:])
+SpeakerBrain.on_fit_batch_start = on_fit_batch_start
+sys.argv[:1] = []
+runpy.run_path(sys.argv[0], run_name="__main__")
 """
 
 # What loads the folder, anywhere, without a network.
@@ -187,8 +187,7 @@ def test_killed_run_resumes_as_if_unbroken(trained, corpus, tmp_path):
     flags = ("--ckpt_interval_steps=1", "--ckpt_interval_minutes=0")
     out = tmp_path / "out"
     process = subprocess.run(
-        [sys.executable, "-c", KILLED, TRAIN.parent]
-        + arguments(corpus, out, *flags),
+        [sys.executable, "-c", KILLED, TRAIN] + arguments(corpus, out, *flags),
         capture_output=True,
         cwd=ROOT,
     )

@@ -20,14 +20,17 @@ from hypothesis import (
     strategies as st,
 )
 
-from recipes.LibriSpeech.train import ASR
 from speechbrain.core import Stage
 from speechbrain.inference.VAD import VAD
 from speechbrain.processing.features import InputNormalization
 from speechbrain.utils.dynamic_chunk_training import DynChunkTrainConfig
-from speechbrain_lact.inference.export import Encoder as Encoding
 from speechbrain_lact.lobes.features import Fbank
 from speechbrain_lact.lobes.models.convolution import ConvolutionFrontEnd
+from speechbrain_lact.lobes.models.pipeline import (
+    Encoder as Encoding,
+    SilenceState,
+    greedy_labels,
+)
 from speechbrain_lact.lobes.models.transformer.encoder import ENCODERS
 from speechbrain_lact.lobes.models.transformer.TransformerASR import (
     TransformerASR,
@@ -38,14 +41,13 @@ from speechbrain_lact.nnet.plan import chunk_ends
 from speechbrain_lact.nnet.state import State, nested
 from speechbrain_lact.processing.boundaries import (
     ChunkEnds,
-    SilenceState,
     fixed_ends,
-    greedy_labels,
     label_ends,
     segment_ends,
     silence_ends,
     wave_levels,
 )
+from speechbrain_lact.training.asr import ASR
 from speechbrain_lact.utils.dynamic_chunks import BlockSampler
 
 EXAMPLES = settings(max_examples=8, deadline=None, derandomize=True)
@@ -750,24 +752,27 @@ def test_labels_in_training_are_those_in_use():
     assert sampler(Stage.TEST) == encoder.dynchunktrain_config
     brain = SimpleNamespace(
         modules=SimpleNamespace(
-            Transformer=encoder.transformer, ctc_lin=encoder.head
+            normalize=encoder.normalize,
+            CNN=encoder.cnn,
+            Transformer=encoder.transformer,
+            ctc_lin=encoder.head,
         ),
         hparams=SimpleNamespace(
-            boundaries=encoder.boundaries, dynchunktrain_config_sampler=sampler
+            compute_features=encoder.compute_features,
+            boundaries=encoder.boundaries,
+            dynchunktrain_config_sampler=sampler,
         ),
         tokenizer=SimpleNamespace(sp=SimpleNamespace(vocab_size=lambda: 4)),
     )
-    heard = encoder.compute_features(wav, lengths / wav.shape[1])
-    src, counts = encoder.cnn(encoder.normalize(*heard), heard[1])
+    given = wav, lengths / wav.shape[1]
 
     def found(stage):
         """Where the recipe lets chunks end."""
-        options = ASR.chunks(brain, stage)
-        return ASR.chunk_ends(brain, heard, src, counts, options)
+        return ASR.pipeline(brain, stage).front(*given).options["ends"]
 
     ends = found(Stage.TEST)
     encoder.head.bias.data[4] = -1e4  # as the recipe's tests and export have it
-    wanted, _ = encoder._ends(heard, src, counts, None, True)
+    wanted = encoder.front(*given).options["ends"]
     assert torch.equal(ends, wanted) and bool(wanted.any())
     assert not torch.equal(found(Stage.TRAIN), wanted)
 

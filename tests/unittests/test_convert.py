@@ -16,7 +16,6 @@ import torch
 from ruamel.yaml import YAML
 from torch import nn
 
-from recipes.LibriSpeech.train import freeze
 from speechbrain.lobes.models.transformer.TransformerASR import (
     TransformerASR as Host,
 )
@@ -34,6 +33,7 @@ from speechbrain_lact.lobes.models.transformer.TransformerASR import (
     TransformerASR,
 )
 from speechbrain_lact.nnet.lact import LaCT
+from speechbrain_lact.training.asr import freeze
 
 ROOT = Path(__file__).parents[2]
 SIZES = {

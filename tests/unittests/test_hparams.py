@@ -15,8 +15,8 @@ import torch
 from hyperpyyaml import load_hyperpyyaml
 from ruamel.yaml import YAML
 
-from recipes.LibriSpeech.train import begin_run, prepare_data
 from speechbrain.utils.run_opts import RunOptions
+from speechbrain_lact.training.experiment import begin_run, prepare_data
 
 ROOT = Path(__file__).parents[2]
 MINI = ROOT / "hparams" / "mini.yaml"
@@ -26,11 +26,18 @@ TOKENIZER = ROOT / "hparams" / "audio_tokenizer.yaml"
 AUDIO_LMS = sorted((ROOT / "hparams").glob("*_audiolm.yaml"))
 OTHERS = {SPEAKER, TOKENIZER, *AUDIO_LMS}
 YAMLS = [path for path in ALL if path not in OTHERS]  # of recognisers
-TRAIN = (ROOT / "recipes" / "LibriSpeech" / "train.py").read_text()
+# What reads a YAML: a recipe's script and modules of `training`.
+ASR = ("asr", "beam_search", "data", "experiment", "settings", "tokenizer")
 SCRIPTS = {
-    SPEAKER: "MiniSpeech/train_speaker.py",
-    TOKENIZER: "AudioLM/train_tokenizer.py",
-    **dict.fromkeys(AUDIO_LMS, "AudioLM/train.py"),
+    SPEAKER: ("MiniSpeech/train_speaker.py", "speaker", "speaker_data"),
+    TOKENIZER: (
+        "AudioLM/train_tokenizer.py",
+        "audio_tokenizer",
+        "../evaluation/audio/tokenizer_quality",
+    ),
+    **dict.fromkeys(
+        AUDIO_LMS, ("AudioLM/train.py", "audio_lm", "audio_lm_data")
+    ),
 }
 NAMES = [path.stem for path in ALL]
 
@@ -59,10 +66,13 @@ def mini_for(path):
 
 @pytest.mark.parametrize("path", ALL, ids=NAMES)
 def test_every_key_is_used(path):
-    text, code = path.read_text(), TRAIN
+    script, *modules = SCRIPTS.get(path, ("LibriSpeech/train.py", *ASR))
+    text, code = path.read_text(), (ROOT / "recipes" / script).read_text()
+    for name in modules:
+        place = ROOT / "speechbrain_lact" / "training" / f"{name}.py"
+        code += place.read_text()
     if path in SCRIPTS:
-        code = inspect.getsource(prepare_data) + inspect.getsource(begin_run)
-        code += (ROOT / "recipes" / SCRIPTS[path]).read_text()
+        code += inspect.getsource(prepare_data) + inspect.getsource(begin_run)
     options = RunOptions().as_dict()
     unused = []
     for key in YAML().load(text):

@@ -12,14 +12,16 @@ import soundfile
 import torch
 import torch.nn.functional as F
 
-from recipes.LibriSpeech.train import ASR, add_origins, check_domains
 from speechbrain_lact.lobes.models.initial_memory import InitialMemory
 from speechbrain_lact.lobes.models.transformer.encoder import (
     ENCODERS,
     LaCTEncoderState,
 )
 from speechbrain_lact.nnet.lact import LaCT
-from speechbrain_lact.utils.run_record import RunRecord
+from speechbrain_lact.training.asr import ASR
+from speechbrain_lact.training.data import add_origins
+from speechbrain_lact.training.experiment import check_domains
+from speechbrain_lact.training.run_record import RunRecord
 
 NAMES = ["speech", "music", "environment"]
 SIZE = 5  # of an embedding

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from recipes.LibriSpeech.train import join_utterances, make_dataset
 from speechbrain_lact.corpora.manifests import prepare_manifests
+from speechbrain_lact.training.data import join_utterances, make_dataset
 
 
 def make_rows():

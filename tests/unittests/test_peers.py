@@ -19,9 +19,9 @@ from speechbrain_lact.evaluation.peers import (
     entropy,
     fine_tune,
 )
-from speechbrain_lact.inference.export import Encoder
 from speechbrain_lact.lobes.features import Fbank
 from speechbrain_lact.lobes.models.convolution import ConvolutionFrontEnd
+from speechbrain_lact.lobes.models.pipeline import Encoder
 from speechbrain_lact.lobes.models.pretrained import PretrainedFrontEnd
 
 TOKENS, UNUSED = 6, 2

@@ -21,7 +21,7 @@ from speechbrain.dataio.dataloader import make_dataloader
 from speechbrain.dataio.dataset import DynamicItemDataset
 from speechbrain_lact.dataio.batch import Batch
 from speechbrain_lact.processing.sessions import SessionBatchSampler
-from speechbrain_lact.utils.brain import GlobalBatches
+from speechbrain_lact.training.global_batches import GlobalBatches
 from speechbrain_lact.utils.checkpoints import WholeCheckpointer
 
 ROOT = Path(__file__).parents[2]

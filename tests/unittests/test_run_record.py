@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-from speechbrain_lact.utils.run_record import (
+from speechbrain_lact.training.run_record import (
     MAY_CHANGE,
     RunRecord,
     compared_settings,

@@ -1,4 +1,4 @@
-"""Pairs of voices, their equal error rate, and what is heard in training.
+"""Pairs of voices, their equal error rate, and what they are trained on.
 
 Authors
 * speechbrain_lact contributors 2026
@@ -11,13 +11,9 @@ import pytest
 import soundfile
 import torch
 
-from recipes.MiniSpeech.train_speaker import (
-    draw_trials,
-    equal_error,
-    prepare_rirs,
-    stretch,
-)
 from speechbrain.dataio.dataio import load_data_csv
+from speechbrain_lact.training.speaker import draw_trials, equal_error
+from speechbrain_lact.training.speaker_data import prepare_rirs, stretch
 
 SPEAKERS = ["ann", "ann", "ann", "bob", "bob", "eve"]
 SESSIONS = ["a1", "a1", "a2", "b1", "b1", "e1"]

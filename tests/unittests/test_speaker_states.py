@@ -38,6 +38,7 @@ from speechbrain_lact.inference.session import SessionState
 from speechbrain_lact.inference.speaker_files import SpeakerFiles, Voice
 from speechbrain_lact.inference.speakers import SpeakerBank, load_embedder
 from speechbrain_lact.nnet.state import Waiting
+from speechbrain_lact.nnet.state_file import write_tensors
 
 ROOT = Path(__file__).parents[2]
 RATE = 16000
@@ -807,6 +808,7 @@ def kill(folder):
             SpeakerFiles.use,
             SpeakerFiles.remove,
             Voice.save,
+            write_tensors,
         )
     }
 

@@ -14,8 +14,8 @@ from speechbrain_lact.evaluation.adaptation.sessions import (
     other_speakers,
     play_order,
 )
-from speechbrain_lact.inference.export import PipelineState
 from speechbrain_lact.inference.speakers import SpeakerBank
+from speechbrain_lact.lobes.models.pipeline import PipelineState
 from speechbrain_lact.nnet.lact import frozen_memory
 
 logger = get_logger(__name__)

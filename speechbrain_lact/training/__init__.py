@@ -1,0 +1,1 @@
+"""Training of the models: Brains, data, settings, results."""
