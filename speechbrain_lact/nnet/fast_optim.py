@@ -60,8 +60,9 @@ def polar(gradient, dtype=None):
     x = x / (torch.linalg.matrix_norm(x, keepdim=True) + 1e-7)
     shape = x.shape
     x = x.to(dtype or gradient.dtype)
-    x = _NewtonSchulz.apply(x if x.ndim == 3 else x.flatten(0, -3))
-    x = (x if len(shape) == 3 else x.view(shape)).to(gradient.dtype)
+    if x.ndim != 3:
+        x = x.reshape(-1, *shape[-2:])
+    x = _NewtonSchulz.apply(x).view(shape).to(gradient.dtype)
     return x.transpose(-2, -1) if tall else x
 
 
