@@ -80,14 +80,18 @@ setup(
         "gpu": ["flash-linear-attention"],
         # speechbrain 1.1.2 calls what transformers 6 removes.
         "pretrained": ["transformers>=5,<6"],
+        "docs": ["furo", "myst-parser", "sphinx"],
         "test": [
             "codespell",
             "espeakng-loader",
+            "furo",
             "hypothesis",
+            "myst-parser",
             "pytest",
             "pytest-xdist",
             "ruff==0.12.4",
             "simpleder",
+            "sphinx",
             "transformers>=5,<6",
             "vector-quantize-pytorch",
             "yamllint==1.35.1",

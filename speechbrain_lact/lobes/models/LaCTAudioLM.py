@@ -29,6 +29,7 @@ class LaCTAudioLM(AudioLM):
 
     Example
     -------
+    >>> import torch
     >>> net = LaCTAudioLM(2, 8, d_model=16, nhead=2, d_ffn=32, num_layers=1)
     >>> rows = net.audio_rows(torch.randint(8, (5, 2)))
     >>> logits, state = net(torch.cat([net.begin_row(), rows])[None])
