@@ -9,13 +9,15 @@ extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",
 ]
-# Tables without titles, written by a program; adaptation.md has them.
-exclude_patterns = ["_build", "adaptation"]
+exclude_patterns = ["_build"]
 html_theme = "furo"
 myst_heading_anchors = 4
 
 # SpeechBrain's name of the section.
 napoleon_custom_sections = [("Arguments", "params_style")]
 
-# The guides link to files of the repository.
-suppress_warnings = ["myst.xref_missing"]
+autodoc_default_options = {"members": True, "show-inheritance": True}
+autodoc_member_order = "bysource"
+
+# A type in a docstring may be a name that several classes have.
+suppress_warnings = ["ref.python"]

@@ -59,22 +59,22 @@ def gated_delta_rule(q, k, v, log_decay, strength, memory, block=64):
     Arguments
     ---------
     q, k : torch.Tensor
-        Queries and keys of length one [*, T, K].
+        Queries and keys of length one [..., T, K].
     v : torch.Tensor
-        Values [*, T, V].
+        Values [..., T, V].
     log_decay : torch.Tensor
-        Logarithms of alpha [*, T]; 0 at padding.
+        Logarithms of alpha [..., T]; 0 at padding.
     strength : torch.Tensor
-        beta [*, T]; 0 at padding.
+        beta [..., T]; 0 at padding.
     memory : torch.Tensor
-        S before the first frame [*, V, K].
+        S before the first frame [..., V, K].
     block : int
         Frames of a block; of no influence but for speed and rounding.
 
     Returns
     -------
     out : torch.Tensor
-        [*, T, V]
+        [..., T, V]
     memory : torch.Tensor
         S after the last frame.
 
