@@ -52,21 +52,37 @@ MODULES = {
     TOP: "lobes/models/transformer/TransformerASRLaCT.py",
 }
 
-# What stays here, and why.
+# What stays here, and why: modules, and folders for all that lies directly in
+# them.
 STAYS = {
+    "cli": "a command of our own",
     "convert.py": "turns trained encoders into LaCT: a change of its own",
     "corpora": "SpeechBrain has its own preparation",
     "corpora/mini_speech": "a corpus of our own",
+    "dataio": "the recipe uses SpeechBrain's readers",
     "decoders/seq2seq.py": "a faster search: a change of its own",
+    "decoders/streaming.py": "greedy CTC for StreamingASR: a change of its own",
+    "evaluation": "the recipe uses SpeechBrain's metrics",
+    "evaluation/adaptation": "experiments of our own",
+    "evaluation/audio": "measures of generated audio: a change of its own",
+    "evaluation/transfer": "experiments of our own",
+    "inference": "interfaces to models with a state: a change of their own",
     "inference/card": "writes what our own recipe has trained",
     "inference/export.py": "writes what our own recipe has trained",
     "lobes/features.py": "the recipe uses SpeechBrain's features",
+    "lobes/models/LaCTAudioLM.py": "language models: a change of their own",
+    "lobes/models/audio_lm": "language models: a change of their own",
+    "lobes/models/audio_tokenizers": "for the language models",
     "lobes/models/convolution.py": "the recipe uses SpeechBrain's front end",
     "lobes/models/initial_memory.py": "a change of its own",
     "lobes/models/pipeline.py": "the recipe has these steps in its script",
     "lobes/models/pretrained.py": "would belong to speechbrain/integrations",
+    "nnet/cross_fade.py": "for the audio tokenizers",
     "nnet/losses.py": "a transducer loss without numba: a change of its own",
-    "processing/sessions.py": "the recipe's memory begins anew each utterance",
+    "processing": "the recipe's memory begins anew each utterance",
+    "processing/diarization": "a change of its own",
+    "training": "the recipe has a script of its own",
+    "utils": "for our own commands and recipes",
     "utils/checkpoints.py": "the recipe uses SpeechBrain's checkpointer",
 }
 
