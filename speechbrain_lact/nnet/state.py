@@ -625,7 +625,7 @@ class Waiting(State):
 
     @classmethod
     def empty(cls, x):
-        """No frames, shaped like `x` [B, T, ...]."""
+        """No frames, shaped like `x` but for its time."""
         return cls(
             x.new_zeros(x.shape[0], 0, *x.shape[2:]),
             count_tensor([0] * x.shape[0], x.device),
