@@ -292,3 +292,15 @@ def test_results_are_those_of_the_readme():
     assert rows
     readme = (ROOT / "README.md").read_text().splitlines()
     assert [row for row in rows if row not in readme] == []
+
+
+def test_the_text_names_every_module(checkout):
+    """All files that are written for the package are in its table."""
+    text = (ROOT / "docs" / "upstream.md").read_text()
+    said = upstream(checkout)
+    new = re.findall(r"^written: (speechbrain/.*\.py)$", said, re.M)
+    new = {Path(path).name for path in new} - {"__init__.py"}
+    assert new
+    assert {name for name in new if name not in text} == set()
+    # And every module that stays has a reason.
+    assert "in neither" not in said
