@@ -30,10 +30,10 @@ def cosine_residual(prediction, value):
     return (value - cosine * prediction) / sizes[0]
 
 
-# Inner losses: `residual(prediction, value)` is the direction in which the
-# prediction lowers the loss of a frame, minus its gradient. None stands for
-# the value itself, whatever was predicted. A loss that is added here is known
-# everywhere by its name.
+# Inner losses: `residual(prediction, value)`, all [N, L, d], is the negative
+# gradient of the loss of each frame by its prediction, and autograd passes
+# through it. None stands for the value itself, whatever was predicted. A loss
+# that is added here is known everywhere by its name.
 INNER_LOSSES = {
     # -<f(k), v>
     "dot_product": None,

@@ -645,7 +645,7 @@ class LaCT(Mixer):
         plan : ChunkPlan, optional
             What the host knows of the call, in place of `key_padding_mask`
             and `ends`: an encoder gives all its layers the same. Padding is
-            then zeros, and no frames may have to wait.
+            then finite, and no frames may have to wait.
 
         Returns
         -------

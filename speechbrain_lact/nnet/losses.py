@@ -1,4 +1,4 @@
-"""Losses.
+"""Losses of training; those of the fast weights are in `fast_network`.
 
 Authors
 * speechbrain_lact contributors 2026

@@ -2,7 +2,8 @@
 look at others, be it attention or a recurrent memory.
 
 A mixer that is added is a subclass of `Mixer` in a file of its own and a line
-in `speechbrain_lact.nnet.mixers`. It says how wide it is (`d_model`), what it
+in `speechbrain_lact.nnet.mixers`; another in `OTHERS` of its property tests
+(`tests/unittests/test_law.py`). It says how wide it is (`d_model`), what it
 carries (`initial_state`) and what it answers (`forward`); the rest is here and
 fits every mixer that answers each frame as it comes.
 
@@ -82,7 +83,8 @@ class Mixer(nn.Module):
     dropout : float
         Dropout of attention weights, where there are any.
     causal : bool
-        Whether no output may depend on later input.
+        Whether no output may depend on later input. A mixer that is always
+        causal may ignore this, and the window of a call.
     """
 
     state_class = MixerState
@@ -122,7 +124,9 @@ class Mixer(nn.Module):
         raise NotImplementedError
 
     def initial_state(self, batch):
-        """State of rows that have seen nothing.
+        """State of rows that have seen nothing: all zeros, and flags True, for
+        that is what `State.reset` gives. What is learned of the start stands
+        in parameters, and is added where the state is read.
 
         Arguments
         ---------
@@ -161,13 +165,16 @@ class Mixer(nn.Module):
         key_padding_mask : torch.Tensor, optional
             [B, T], True = padding, after the last real frame.
         return_attn_weights : bool
-            Kept for compliance; there are no weights to return.
+            Kept for compliance; there are no weights to return. False, and
+            no state: `out` alone is returned.
         pos_embs : None
             Not used; kept for compliance.
         state : MixerState, optional
             Where to go on.
         final : bool
-            Whether the sequence ends with this input; with `state` alone.
+            Whether the sequence ends with this input; with `state` alone. The
+            memory goes on to the next sequence, what waits and a window do
+            not.
         window : Window, optional
             A window for this call (dynamic chunk training).
         ends : torch.Tensor, optional
@@ -175,7 +182,8 @@ class Mixer(nn.Module):
             mixer that takes them (`check_ends`).
         plan : ChunkPlan, optional
             What the host knows of the call, in place of `key_padding_mask`
-            and `ends`. No frames may then have to wait.
+            and `ends`. No frames may then have to wait, and padding is finite
+            but not zero: `zero_padding(y, plan.mask)` keeps it out of a state.
 
         Returns
         -------

@@ -41,7 +41,7 @@ def mixer_class(name):
     >>> mixer_class("other")
     Traceback (most recent call last):
     ...
-    ValueError: a mixer is one of LaCT, window, full, gated_delta, not 'other'
+    ValueError: a mixer is one of LaCT, window, ..., not 'other'
     """
     if name not in MIXERS:
         raise ValueError(f"a mixer is one of {', '.join(MIXERS)}, not {name!r}")

@@ -188,7 +188,7 @@ def test_all_losses_are_tested():
     assert set(INNER_LOSSES) == set(LOSSES)
 
 
-def huber(prediction, value):
+def pseudo_huber(prediction, value):
     """A loss that nobody has: absolute errors, rounded at zero."""
     error = value - prediction
     return error / (1 + error.square()).sqrt()
@@ -197,27 +197,29 @@ def huber(prediction, value):
 def test_a_loss_is_one_line(monkeypatch, device):
     """A loss that is added to the table works from `LaCT` down, and is that
     of its formula."""
-    monkeypatch.setitem(INNER_LOSSES, "huber", huber)
+    monkeypatch.setitem(INNER_LOSSES, "pseudo_huber", pseudo_huber)
     monkeypatch.setitem(
         LOSSES,
-        "huber",
+        "pseudo_huber",
         lambda value, v: ((1 + (value - v).square()).sqrt() - 1).sum(-1),
     )
     inputs = example(device=device)
-    out, _ = scan(inputs, optimizer="sgd", inner_loss="huber", final=True)
+    out, _ = scan(
+        inputs, optimizer="sgd", inner_loss="pseudo_huber", final=True
+    )
     expected = published(
-        inputs, 4, "apply_update", False, True, "post", "huber"
+        inputs, 4, "apply_update", False, True, "post", "pseudo_huber"
     )
     close(out, expected)
     close(gradients(out, inputs), gradients(expected, inputs))
     torch.manual_seed(0)
-    layer = LaCT(8, 2, chunk_size=4, fast_heads=2, inner_loss="huber")
+    layer = LaCT(8, 2, chunk_size=4, fast_heads=2, inner_loss="pseudo_huber")
     layer = layer.to(device)
     x = torch.randn(2, 12, 8, device=device)
     got, _, state = layer(x, x, x, state=layer.initial_state(2))
     got.sum().backward()
     assert bool(got.isfinite().all()) and bool((state.updates == 3).all())
-    assert layer.configuration()["inner_loss"] == "huber"
+    assert layer.configuration()["inner_loss"] == "pseudo_huber"
     other = LaCT(8, 2, chunk_size=4, fast_heads=2, inner_loss="mse")
     other.load_state_dict(layer.state_dict())
     assert not torch.allclose(got, other.to(device)(x, x, x)[0])

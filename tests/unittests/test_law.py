@@ -650,6 +650,11 @@ def same_state(got, expected, bound=EXACT):
             raise AssertionError(f"{name}: {error}") from error
 
 
+def test_all_mixers_are_here():
+    """A mixer that is added has a line above."""
+    assert set(OTHERS) == set(MIXERS) - {"LaCT"}
+
+
 def test_table_is_complete():
     """Each property has a cell somewhere or one reason for all."""
     for prop in PROPERTIES:

@@ -103,7 +103,8 @@ class TransformerASR(parent.TransformerASR):
     *args : tuple
         As SpeechBrain's TransformerASR: `tgt_vocab`, `input_size`, ...
     attention_type : str
-        `LaCT`, `window`, `full`, `gated_delta`, or one of SpeechBrain's.
+        One of `speechbrain_lact.nnet.mixers.MIXERS` (`LaCT`, ...), or of
+        SpeechBrain's.
     mixer : dict, optional
         Arguments of the mixer beyond width, heads, dropout and `causal`, of
         any but `LaCT`.
@@ -112,7 +113,8 @@ class TransformerASR(parent.TransformerASR):
     lact_base_lr, lact_step_scale, lact_max_step_norm, lact_silu_values, \
     lact_checkpoint : optional
         Arguments of `speechbrain_lact.nnet.lact.LaCT`, with its defaults.
-        `lact_inner_loss` is one of `dot_product`, `mse` and `cosine`.
+        `lact_inner_loss` is one of
+        `speechbrain_lact.nnet.fast_network.INNER_LOSSES`.
     lact_fast : bool or list of int, optional
         Its `fast`; or the encoder layers that have fast weights, from 0: the
         others have window attention alone, and the decoder all.
