@@ -42,7 +42,7 @@ from speechbrain_lact.nnet.fast_optim import (
 )
 from speechbrain_lact.nnet.frames import splice, zero_padding
 from speechbrain_lact.nnet.plan import ChunkPlan, chunk_ends
-from speechbrain_lact.nnet.state import State, buffer, counter
+from speechbrain_lact.nnet.state import State, buffer, core_type, counter
 
 ORDERS = ("apply_update", "update_apply", "bidirectional")
 WEIGHT_NORMS = ("post", "pre", "none")
@@ -332,11 +332,6 @@ def fast_weight_scan(
             )
         out = _take(out, torch.argsort(places, 1))
     return out.to(torch.promote_types(q.dtype, product_type(q, core))), state
-
-
-def core_type(dtype):
-    """The type of fast weights: fp32, or float64 if that is given."""
-    return torch.float64 if dtype == torch.float64 else torch.float32
 
 
 def product_type(x, core):

@@ -27,7 +27,7 @@ from torch import nn
 from speechbrain_lact.nnet.checks import check_number
 from speechbrain_lact.nnet.frames import zero_padding
 from speechbrain_lact.nnet.mixer import Mixer, MixerState
-from speechbrain_lact.nnet.state import Waiting, counter, nested
+from speechbrain_lact.nnet.state import Waiting, core_type, counter, nested
 
 NORM_EPS = 1e-6
 
@@ -214,7 +214,7 @@ class GatedDelta(Mixer):
         like = self.log_decay
         memory = like.new_zeros(
             (batch, self.nhead, self.value_width, self.key_width),
-            dtype=_core(like),
+            dtype=core_type(like.dtype),
         )
         waiting = self.nothing_waits(batch)
         return GatedDeltaState(memory, waiting, waiting.counts)
@@ -252,7 +252,7 @@ class GatedDelta(Mixer):
 
     def _remember(self, x, mask, memory):
         """Reads and writes the memory; [B, T, E] in and out."""
-        core = _core(self.log_decay)
+        core = core_type(self.log_decay.dtype)
 
         def heads(y):
             """[B, T, H * D] to [B, H, T, D]."""
@@ -278,8 +278,3 @@ class GatedDelta(Mixer):
 def _unit(x):
     """Vectors of length one."""
     return x * (x.square().sum(-1, keepdim=True) + NORM_EPS).rsqrt()
-
-
-def _core(like):
-    """The type of the memory: at least single precision."""
-    return torch.promote_types(like.dtype, torch.float32)

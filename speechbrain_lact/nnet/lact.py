@@ -21,14 +21,13 @@ from speechbrain_lact.nnet.fast_optim import UpdateRule
 from speechbrain_lact.nnet.fast_weight import (
     FastWeightState,
     check_options,
-    core_type,
     scan_chunks,
 )
 from speechbrain_lact.nnet.frames import zero_padding
 from speechbrain_lact.nnet.lact_step import is_step, step
 from speechbrain_lact.nnet.mixer import Mixer, MixerState
 from speechbrain_lact.nnet.plan import chunk_ends, repeat
-from speechbrain_lact.nnet.state import Waiting, counter, nested
+from speechbrain_lact.nnet.state import Waiting, core_type, counter, nested
 from speechbrain_lact.nnet.window_attention import (
     Window,
     WindowState,

@@ -488,6 +488,26 @@ def _numbers(rows, count):
     return [row % count for row in rows]
 
 
+def core_type(dtype):
+    """The type of a memory: fp32, or float64 if that is given.
+
+    Arguments
+    ---------
+    dtype : torch.dtype
+        Floating type of the layer.
+
+    Returns
+    -------
+    torch.dtype
+
+    Example
+    -------
+    >>> core_type(torch.bfloat16)
+    torch.float32
+    """
+    return torch.float64 if dtype == torch.float64 else torch.float32
+
+
 def check_kind(state, kind, what="state"):
     """Refuses what is no state of this kind.
 

@@ -19,7 +19,7 @@ from speechbrain.lobes.models.transformer.Conformer import ConformerEncoderLayer
 from speechbrain.lobes.models.transformer.Transformer import (
     TransformerEncoderLayer,
 )
-from speechbrain_lact.nnet.frames import length_mask, slide, zero_padding
+from speechbrain_lact.nnet.frames import length_mask, zero_padding
 from speechbrain_lact.nnet.lact import LaCTState
 from speechbrain_lact.nnet.mixer import MixerState
 from speechbrain_lact.nnet.mixers import mixer_class
@@ -305,7 +305,7 @@ class LaCTConformerLayer(_LaCTLayer, ConformerEncoderLayer):
         if final:
             tail = torch.zeros_like(tail)
         else:
-            tail = slide(frames.transpose(1, 2), plan.lengths, past)
+            tail = plan.slide(frames.transpose(1, 2), plan.lengths, past)
         if size is None:
             frames = F.pad(frames, (0, future))
         else:
