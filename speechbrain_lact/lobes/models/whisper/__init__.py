@@ -1,0 +1,1 @@
+"""Whisper: its weights, and its encoder with LaCT."""
