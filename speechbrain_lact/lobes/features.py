@@ -110,7 +110,7 @@ class Fbank(features.Fbank):
                 )
             }
         )
-        _hold_constants(self)
+        hold_constants(self)
         self.top_db = top_db
         self.compute_fbanks.top_db = float("inf") if top_db is None else top_db
         # What a centred STFT sees beyond the ends are zeros of ours.
@@ -239,7 +239,7 @@ class Fbank(features.Fbank):
         return feats, lengths, Waiting(waiting, rest - self.side)
 
 
-def _hold_constants(module):
+def hold_constants(module):
     """Tensors that SpeechBrain's modules keep as attributes become buffers,
     which follow the module to a device; a checkpoint does not hold them."""
     for part in module.modules():

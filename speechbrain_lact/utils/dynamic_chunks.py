@@ -22,8 +22,9 @@ class BlockSampler:
     blocks : list of int
         Frames of a block; one of them is drawn for each batch. None among
         them: an utterance is seen whole.
-    left_context : int
-        Frames seen before a block, at least.
+    left_context : int or list of int
+        Frames seen before a block, at least. Of a list one is drawn for each
+        training batch; the last is that of validation and tests.
     test_block : int, optional
         Frames of a block in validation and tests.
 
@@ -40,16 +41,21 @@ class BlockSampler:
         for block in (*blocks, test_block):
             if block is not None and block < 1:
                 raise ValueError(f"a block has at least 1 frame, not {block}")
-        self.blocks, self.left_context = blocks, left_context
+        self.blocks = blocks
+        self.left_contexts = (
+            left_context if isinstance(left_context, list) else [left_context]
+        )
         self.test_block = test_block
 
-    def config(self, block):
+    def config(self, block, left_context=None):
         """What SpeechBrain's encoders take.
 
         Arguments
         ---------
         block : int or None
             Frames of a block.
+        left_context : int, optional
+            Frames before it. Default: those of tests.
 
         Returns
         -------
@@ -57,7 +63,9 @@ class BlockSampler:
         """
         if block is None:
             return None
-        return DynChunkTrainConfig(block, -(-self.left_context // block))
+        if left_context is None:
+            left_context = self.left_contexts[-1]
+        return DynChunkTrainConfig(block, -(-left_context // block))
 
     def __call__(self, stage):
         """The blocks of a batch.
@@ -74,4 +82,9 @@ class BlockSampler:
         if stage != Stage.TRAIN:
             return self.config(self.test_block)
         drawn = torch.randint(len(self.blocks), ()).item()
-        return self.config(self.blocks[drawn])
+        left = self.left_contexts[0]
+        if len(self.left_contexts) > 1:
+            left = self.left_contexts[
+                torch.randint(len(self.left_contexts), ()).item()
+            ]
+        return self.config(self.blocks[drawn], left)

@@ -215,7 +215,8 @@ class _LaCTEncoder:
         pos_embs : torch.Tensor, optional
             Not used.
         dynchunktrain_config : DynChunkTrainConfig, optional
-            Dynamic chunks: a block window for this call (Conformer).
+            Dynamic chunks: a block window for this call (Conformer,
+            Transformer).
         state : LaCTEncoderState, optional
             Where to go on.
         final : bool
@@ -382,8 +383,10 @@ class _LaCTEncoder:
         chunks."""
         if config is None:
             return {}, 1
-        if not isinstance(self, ConformerEncoder):
-            raise ValueError("dynamic chunks need encoder_module: conformer")
+        if isinstance(self, BranchformerEncoder):
+            raise ValueError(
+                "dynamic chunks need encoder_module: conformer or transformer"
+            )
         left = config.left_context_size
         if config.is_infinite_left_context():
             if not whole:
@@ -393,7 +396,9 @@ class _LaCTEncoder:
             reach = max(time, *(x.mixer.chunk_size for x in self.layers))
             left = -(-reach // config.chunk_size)
         window = Window(left=left, block=config.chunk_size)
-        options = {"window": window, "dynchunktrain_config": config}
+        options = {"window": window}
+        if isinstance(self, ConformerEncoder):
+            options["dynchunktrain_config"] = config
         return options, config.chunk_size
 
 

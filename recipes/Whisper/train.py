@@ -1,0 +1,75 @@
+#!/usr/bin/env python3
+"""Recipe for training what LaCT does in Whisper tiny.en: an encoder that
+streams (hparams/whisper_stream.yaml), or gated layers behind Whisper's own
+encoder that adapt it to a corpus (hparams/whisper_lact.yaml).
+
+To run this recipe, do the following:
+> python recipes/Whisper/train.py hparams/whisper_stream.yaml \
+    --data_folder /path/to/LibriSpeech
+
+Authors
+* speechbrain_lact contributors 2026
+"""
+
+import sys
+
+from hyperpyyaml import load_hyperpyyaml
+
+import speechbrain as sb
+from speechbrain_lact.corpora.librispeech import prepare_librispeech
+from speechbrain_lact.training.whisper_data import Teacher, read_rows
+
+
+def main(arguments):
+    """Runs the experiment that the command line asks for."""
+    path, run_opts, overrides = sb.parse_arguments(arguments)
+    with open(path) as file:
+        hparams = load_hyperpyyaml(file, overrides)
+    sb.create_experiment_directory(
+        experiment_directory=hparams["output_folder"],
+        hyperparams_to_save=path,
+        overrides=overrides,
+    )
+    csvs = prepare_librispeech(
+        hparams["data_folder"],
+        hparams["train_splits"],
+        hparams["dev_splits"],
+        [],
+        hparams["save_folder"],
+        max_duration=hparams["max_duration"],
+    )
+    host = hparams["host"]
+    brain = hparams["brain_class"](
+        modules=hparams["modules"],
+        opt_class=hparams["opt_class"],
+        hparams=hparams,
+        run_opts=run_opts,
+        checkpointer=hparams["checkpointer"],
+    )
+    host.to(brain.device).eval()
+    brain.prepare(host)
+    searcher = hparams["searcher"] if hparams["whisper_text"] else None
+    teacher = Teacher(hparams["teacher_folder"], host, searcher)
+    train, valid = (
+        read_rows(
+            csv,
+            teacher,
+            hparams["segment_seconds"],
+            hparams["row_seconds"],
+            hparams["seed"],
+        )
+        for csv in (csvs["train"], csvs["valid"][0])
+    )
+    brain.optimizer_step_limit = hparams["number_of_steps"]
+    options = {"batch_size": None, "num_workers": hparams["num_workers"]}
+    brain.fit(
+        hparams["epoch_counter"],
+        train,
+        valid,
+        train_loader_kwargs={"shuffle": True, **options},
+        valid_loader_kwargs=options,
+    )
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,166 @@
+"""Greedy decoding of Whisper while its frames still come.
+
+A token is final when the decoder's attention stays clear of the newest frames:
+what it looked at will not change any more (AlignAtt, arXiv:2305.11408, which
+is done with Whisper in arXiv:2506.17077). What was given as final stays.
+
+Authors
+* speechbrain_lact contributors 2026
+"""
+
+from dataclasses import dataclass, field
+
+import torch
+
+from speechbrain_lact.decoders.whisper import eager_attention, loop_end
+
+# Frames that attention may go back; further, it is a loop.
+BACK = 25
+# Tokens of a second of speech, at most, and of any segment.
+TOKENS_PER_SECOND, TOKENS = 12, 10
+FRAMES_PER_SECOND = 50
+# Whisper's own threshold for `no speech`.
+NO_SPEECH = 0.6
+
+
+@dataclass
+class Aligned:
+    """What the frames of a segment say."""
+
+    tokens: list = field(default_factory=list)
+    """[token, frame] of each that is final."""
+    changing: list = field(default_factory=list)
+    """The same of those that may still change."""
+
+
+class AlignedDecoder:
+    """Decodes the frames of a segment, of which more may come.
+
+    Arguments
+    ---------
+    host : speechbrain.integrations.huggingface.whisper.Whisper
+        With the decoder, whose attention weights are read.
+    heads : list of [layer, head]
+        Whose attention follows the audio (`alignment_heads` of Whisper's
+        `generation_config.json`).
+    hold : int
+        Newest frames that a final token's attention is clear of.
+    """
+
+    def __init__(self, host, heads, hold=12):
+        self.host, self.heads, self.hold = host, heads, hold
+        tokenizer = host.tokenizer
+        self.prefix = list(tokenizer.prefix_tokens)
+        suppressed = [
+            t for t in host.non_speech_tokens if t < tokenizer.vocab_size
+        ]
+        special = range(
+            host.eos + 1, len(host.model.decoder.embed_tokens.weight)
+        )
+        self.never = torch.tensor([*suppressed, *special])
+        self.blank = tokenizer.encode(" ", add_special_tokens=False)
+        self.pieces = {}
+
+    def piece(self, token):
+        """Text of a token."""
+        if token not in self.pieces:
+            self.pieces[token] = self.host.tokenizer.decode([token])
+        return self.pieces[token]
+
+    def begins(self, token):
+        """Whether a word begins with a token."""
+        return self.piece(token).startswith(" ")
+
+    @torch.no_grad()
+    def __call__(self, frames, said=(), closed=False):
+        """Goes on from the tokens that are final.
+
+        Arguments
+        ---------
+        frames : torch.Tensor
+            Of the segment so far [T, d_model].
+        said : list of [token, frame]
+            Final tokens of the segment.
+        closed : bool
+            Whether the segment ends with these frames.
+
+        Returns
+        -------
+        Aligned
+            What is new.
+        """
+        with eager_attention(self.host.model.decoder):
+            return self._decode(frames, said, closed)
+
+    def _decode(self, frames, said, closed):
+        """The same."""
+        time = len(frames)
+        found, edge = [], time if closed else time - self.hold
+        last = said[-1][1] if said else 0
+        most = TOKENS + time * TOKENS_PER_SECOND // FRAMES_PER_SECOND
+        out = self._step(
+            [*self.prefix, *(token for token, _ in said)], frames, None
+        )
+        if not said and self._silent(out):
+            return Aligned()
+        following = None
+        while len(said) + len(found) < most:
+            token, frame = self._choose(out, not said and not found)
+            following = token
+            if token == self.host.eos or frame < last - BACK:
+                following = self.host.eos
+                break
+            if frame >= edge:
+                break
+            if loop_end([t for t, _ in [*said, *found]] + [token]):
+                following = self.host.eos
+                break
+            found.append([token, frame])
+            last, following = max(last, frame), None
+            out = self._step([token], frames, out)
+        return self._final(found, following, closed)
+
+    def _final(self, found, following, closed):
+        """Whole words are final; marks at their end wait for the next one."""
+        keep = len(found)
+        if not closed:
+            complete = following is None or following == self.host.eos
+            complete = complete or self.begins(following)
+            while keep and not complete:
+                keep -= 1
+                complete = self.begins(found[keep][0])
+            while keep and not any(
+                c.isalnum() for c in self.piece(found[keep - 1][0])
+            ):
+                keep -= 1
+        return Aligned(found[:keep], found[keep:])
+
+    def _step(self, tokens, frames, before):
+        """Output of the decoder for more tokens."""
+        ids = torch.tensor([tokens], device=frames.device)
+        return self.host.model.decoder(
+            input_ids=ids,
+            encoder_hidden_states=frames[None],
+            cache=None if before is None else before.cache,
+            use_cache=True,
+            output_attentions=True,
+        )
+
+    def _silent(self, out):
+        """Whether the first frames are taken for no speech."""
+        table = self.host.model.decoder.embed_tokens.weight
+        scores = out.last_hidden_state[0, 0] @ table.T
+        return float(scores.softmax(0)[self.host.no_speech]) > NO_SPEECH
+
+    def _choose(self, out, first):
+        """The next token, and the frame that it was read from."""
+        table = self.host.model.decoder.embed_tokens.weight
+        scores = out.last_hidden_state[0, -1] @ table.T
+        scores[self.never.to(scores.device)] = -torch.inf
+        if first:
+            scores[self.blank] = -torch.inf
+        heads = torch.stack(
+            [out.cross_attentions[n][0, h, -1] for n, h in self.heads]
+        )
+        # Some heads look aside at times; half of them do not.
+        return int(scores.argmax()), int(heads.argmax(-1).median())

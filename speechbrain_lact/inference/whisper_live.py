@@ -1,0 +1,309 @@
+"""Live transcription with Whisper: its encoder streams with a state, its
+decoder says what is final.
+
+Authors
+* speechbrain_lact contributors 2026
+"""
+
+import functools
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from speechbrain_lact.dataio.audio import pad_waves
+from speechbrain_lact.inference.session import Session, fingerprint
+from speechbrain_lact.inference.words import Hypothesis, Word
+from speechbrain_lact.lobes.models.whisper.encoder import (
+    FRAMES_PER_SECOND,
+    StreamingWhisperState,
+)
+from speechbrain_lact.nnet.checks import check_number
+from speechbrain_lact.nnet.counts import count_tensor
+from speechbrain_lact.nnet.state import (
+    State,
+    Waiting,
+    check_kind,
+    counter,
+    nested,
+)
+from speechbrain_lact.utils.dynamic_chunks import BlockSampler
+
+# Frames of a segment before anything is decoded.
+LEAST = 32
+
+
+@dataclass
+class LiveWhisperState(State):
+    """All that a session carries: a value that can be saved and loaded."""
+
+    encoder: StreamingWhisperState = nested(StreamingWhisperState)
+    """Samples, windows and memory."""
+    frames: Waiting = nested(Waiting)
+    """Encoder frames of the segment so far [B, T, d_model]."""
+    said: Waiting = nested(Waiting)
+    """Its final tokens, and the frame of each [B, U, 2]."""
+    begin: torch.Tensor = counter()
+    """Frames before the segment [B]."""
+
+
+class LiveWhisper:
+    """Live sessions, with what `speechbrain_lact.inference.session.Session`
+    asks of a model.
+
+    Arguments
+    ---------
+    encoder : StreamingWhisper
+    decoder : AlignedDecoder
+    block : int
+        Frames of 20 ms that are answered together.
+    left_context : int
+        Frames before a block that the window holds.
+    """
+
+    sample_rate = 16000
+
+    def __init__(self, encoder, decoder, block=16, left_context=256):
+        check_number(block, "block", least=1, integer=True)
+        self.encoder, self.decoder = encoder, decoder
+        self.block = block
+        self.blocks = BlockSampler([block], left_context).config(block)
+
+    @property
+    def device(self):
+        """Where the model lies."""
+        return self.encoder.positions.device
+
+    @functools.cached_property
+    def identity(self):
+        """What files of states belong to."""
+        layers = self.encoder.encoder.layers
+        return {
+            "model": fingerprint(self.encoder),
+            "block": self.block,
+            "left_blocks": self.blocks.left_context_size,
+            "hold": self.decoder.hold,
+            **self.encoder.configuration(),
+            "layers": [layer.mixer.configuration() for layer in layers],
+        }
+
+    def initial_state(self, batch=1):
+        """State of sessions that have heard nothing.
+
+        Arguments
+        ---------
+        batch : int
+
+        Returns
+        -------
+        LiveWhisperState
+        """
+        like = self.encoder.positions
+        zeros = torch.zeros(batch, dtype=torch.long, device=like.device)
+        return LiveWhisperState(
+            self.encoder.initial_state(batch),
+            Waiting.empty(like.new_zeros(batch, 0, like.shape[1])),
+            Waiting.empty(zeros.new_zeros(batch, 0, 2)),
+            zeros,
+        )
+
+    def check_state(self, state, rows=None, what="state"):
+        """Refuses a state that is not of this model.
+
+        Arguments
+        ---------
+        state : LiveWhisperState
+        rows : int, optional
+            How many rows it must have.
+        what : str
+            What it is called in messages.
+
+        Returns
+        -------
+        LiveWhisperState
+            On the model's device.
+        """
+        check_kind(state, LiveWhisperState, what)
+        state.check(self.initial_state(0), rows, what)
+        return state.to(self.device)
+
+    def save_state(self, state, path):
+        """Writes a state to a file, whole or not at all."""
+        self.check_state(state).save(str(path), self.identity)
+
+    def load_state(self, path, rows=None):
+        """Reads what `save_state` has written.
+
+        Raises
+        ------
+        ValueError
+            If the file is missing, damaged, or of another model or version.
+        """
+        if not Path(path).is_file():
+            raise ValueError(f"{path}: no such file")
+        state = LiveWhisperState.load(str(path), self.identity)
+        return self.check_state(state, rows, str(path))
+
+    def stream(self, state=None, max_lag=None, clock=time.monotonic):
+        """Begins a live session.
+
+        Arguments
+        ---------
+        state : LiveWhisperState, optional
+            Where to go on.
+        max_lag : float, optional
+            Not used; kept for compliance.
+        clock : callable
+            Seconds, to measure the lag with.
+
+        Returns
+        -------
+        Session
+        """
+        if state is None:
+            state = self.initial_state()
+        state = self.check_state(state, rows=1)
+        return Session(self, state, max_lag, clock)
+
+    def feed(self, sessions, pieces, final=False):
+        """Advances many sessions in one step of the encoder.
+
+        Arguments
+        ---------
+        sessions : list of Session
+            Each once; of whatever age.
+        pieces : list of torch.Tensor
+            New samples of each [S], any number.
+        final : bool
+            Whether these are the last ones.
+
+        Returns
+        -------
+        list of Hypothesis
+            What each piece added.
+        """
+        pieces = [
+            session.check(piece) for session, piece in zip(sessions, pieces)
+        ]
+        begins = [session.clock() for session in sessions]
+        state = LiveWhisperState.cat([session.state for session in sessions])
+        wavs, lengths = pad_waves(pieces)
+        found, state = self.step(state, wavs, lengths, final)
+        for row, (session, begin) in enumerate(zip(sessions, begins)):
+            session.state = state.index(slice(row, row + 1))
+            session.closed = final
+            took = session.clock() - begin
+            session.advance(len(pieces[row]) / self.sample_rate, took)
+        return found
+
+    @torch.no_grad()
+    def step(self, state, wavs, wav_lens, final):
+        """What samples add, and the state after them.
+
+        Arguments
+        ---------
+        state : LiveWhisperState
+        wavs : torch.Tensor
+            [B, S]
+        wav_lens : torch.Tensor
+            Length of each row over S [B].
+        final : bool
+            Whether the recordings end with these samples.
+
+        Returns
+        -------
+        list of Hypothesis
+        LiveWhisperState
+        """
+        out, encoder = self.encoder(
+            wavs, wav_lens, state.encoder, final, blocks=self.blocks
+        )
+        found, frames, said, begin = [], [], [], []
+        for row in range(len(wavs)):
+            segment = _Segment(
+                state.frames.frames[row, : int(state.frames.counts[row])],
+                state.said.frames[row, : int(state.said.counts[row])].tolist(),
+                int(state.begin[row]),
+            )
+            count = int(out.lengths[row])
+            hypothesis = self._decode(
+                segment, out.frames[row, :count], out.begins[row, :count], final
+            )
+            found.append(hypothesis)
+            frames.append(segment.frames)
+            said.append(
+                torch.tensor(segment.said, dtype=torch.long).view(-1, 2)
+            )
+            begin.append(segment.begin)
+        return found, LiveWhisperState(
+            encoder,
+            _stack(frames, self.device),
+            _stack(said, self.device),
+            count_tensor(begin, self.device),
+        )
+
+    def _decode(self, segment, frames, begins, final):
+        """What new frames of a row add; `segment` goes on."""
+        hypothesis = Hypothesis()
+        for part, starts in zip(
+            frames.split(self.block), begins.split(self.block)
+        ):
+            at = 0
+            for place in starts.nonzero().flatten().tolist():
+                segment.add(part[at:place])
+                at = place
+                if len(segment.frames):
+                    self._close(segment, hypothesis)
+            segment.add(part[at:])
+            if len(segment.frames) >= LEAST:
+                new = self.decoder(segment.frames, segment.said)
+                segment.say(new.tokens, self.decoder, hypothesis)
+                hypothesis.changing = "".join(
+                    self.decoder.piece(t) for t, _ in new.changing
+                ).strip()
+        if final:
+            self._close(segment, hypothesis)
+            segment.begin = 0
+        return hypothesis
+
+    def _close(self, segment, hypothesis):
+        """The last words of a segment."""
+        if len(segment.frames) >= LEAST:
+            new = self.decoder(segment.frames, segment.said, closed=True)
+            segment.say(new.tokens, self.decoder, hypothesis)
+        hypothesis.changing = ""
+        segment.begin += len(segment.frames)
+        segment.frames, segment.said = segment.frames[:0], []
+
+
+class _Segment:
+    """Frames and final tokens of the segment that is open."""
+
+    def __init__(self, frames, said, begin):
+        self.frames, self.said, self.begin = frames, said, begin
+
+    def add(self, frames):
+        """More frames."""
+        self.frames = torch.cat([self.frames, frames])
+
+    def say(self, tokens, decoder, hypothesis):
+        """More final tokens, as words; marks that come after their word are
+        words of their own."""
+        last = None
+        for token, frame in tokens:
+            seconds = (self.begin + frame) / FRAMES_PER_SECOND
+            text = decoder.piece(token)
+            if last is None or text.startswith(" "):
+                last = Word("", round(seconds, 3), 0.0)
+                hypothesis.words.append(last)
+            last.text += text.strip()
+            last.end = round(seconds + 1 / FRAMES_PER_SECOND, 3)
+        self.said = self.said + [list(pair) for pair in tokens]
+
+
+def _stack(rows, device):
+    """Rows of different lengths as a `Waiting`."""
+    frames = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
+    counts = count_tensor([len(row) for row in rows], device)
+    return Waiting(frames.to(device), counts)
