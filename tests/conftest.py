@@ -5,6 +5,7 @@ Authors
 """
 
 import functools
+import os
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,10 @@ from hyperpyyaml import load_hyperpyyaml, resolve_references
 from speechbrain_lact.cli import main
 from speechbrain_lact.corpora.mini_speech import prepare_mini_speech
 from speechbrain_lact.inference.export import write_embedder
+
+# What the command line takes if a test names no model, in other processes too:
+# the small one is there on every machine, and streams.
+os.environ["SPEECHBRAIN_LACT_MODEL"] = "small"
 
 CONVOLUTIONS = {
     "hidden_size": 32,

@@ -15,15 +15,8 @@ import typer
 
 from speechbrain_lact.cli.batches import recognise
 from speechbrain_lact.cli.messages import complain, count
-from speechbrain_lact.cli.model import load_quietly
-from speechbrain_lact.cli.options import (
-    MODEL,
-    BatchSize,
-    Block,
-    Device,
-    Model,
-    Trust,
-)
+from speechbrain_lact.cli.model import choose_model, is_whisper, load_quietly
+from speechbrain_lact.cli.options import BatchSize, Block, Device, Model, Trust
 from speechbrain_lact.inference.transcripts import Recording
 from speechbrain_lact.utils.console import (
     check_new_folder,
@@ -54,7 +47,7 @@ def evaluate(
             "stop; $data_root is the CSV's folder).",
         ),
     ],
-    model: Model = MODEL,
+    model: Model = None,
     out: Annotated[
         Optional[Path],
         typer.Option(
@@ -69,26 +62,30 @@ def evaluate(
 ):
     """Scores a model: word and character errors, speed.
 
-    Both texts are put in upper case and Unicode NFC and split at white space.
+    Both texts are put in upper case and Unicode NFC and split at white space;
+    with Whisper both go into its normaliser first (no punctuation, numbers in
+    digits, contractions written out).
     Lines and recordings that cannot be read are named and left out; the exit
     code is then 1.
     """
     recordings, skipped = read_data(manifest)
     if not any(recording.text for recording in recordings):
         raise ValueError(f"{manifest}: no words to compare with")
+    folder = choose_model(model, *["--block"] * (block is not None))
     if out is None:
         need_stdout()
     else:
-        refuse_same({"--manifest": manifest, "--model": model, "--out": out})
+        refuse_same({"--manifest": manifest, "--model": folder, "--out": out})
         check_new_folder(out)
         _refuse_results(out)
-    asr = load_quietly(model, device, block, trust)
+    asr = load_quietly(folder, device, block, trust)
+    normalise = _normaliser(folder)
     with contextlib.ExitStack() as stack:
         if out is not None:
             stack.enter_context(hold_folder(out))
             _refuse_results(out)
         bad = {place: f"{kind}: {why}" for kind, place, why in skipped.added}
-        wer, results = _score(asr, recordings, batch_size, bad)
+        wer, results = _score(asr, recordings, batch_size, bad, normalise)
         if not results["utterances"]:
             raise ValueError(f"{manifest}: no recording with words can be read")
         try:
@@ -101,11 +98,21 @@ def evaluate(
     count(total, len(results["bad_files"]), "scored")
 
 
-def _score(asr, recordings, batch_size, bad):
+def _normaliser(folder):
+    """What both texts go into before they are compared."""
+    from speechbrain_lact.dataio.manifests import normalise_text
+    from speechbrain_lact.evaluation.normaliser import english_normaliser
+
+    if not is_whisper(folder):
+        return normalise_text
+    english = english_normaliser()
+    return lambda text: normalise_text(english(text))
+
+
+def _score(asr, recordings, batch_size, bad, normalise):
     """Errors word by word, and what there is to say of them; `bad` takes in
     what cannot be scored."""
     from speechbrain.utils.metric_stats import ErrorRateStats
-    from speechbrain_lact.dataio.manifests import normalise_text
 
     wer, cer = ErrorRateStats(), ErrorRateStats(split_tokens=True)
     seconds, began = 0.0, time.perf_counter()
@@ -118,8 +125,8 @@ def _score(asr, recordings, batch_size, bad):
         for metric in (wer, cer):
             metric.append(
                 [recording.name],
-                [normalise_text(recording.hypothesis).split()],
-                [recording.text.split()],
+                [normalise(recording.hypothesis).split()],
+                [normalise(recording.text).split()],
             )
     took = time.perf_counter() - began
     if not any(score["num_ref_tokens"] for score in wer.scores):

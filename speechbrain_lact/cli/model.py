@@ -4,9 +4,13 @@ Authors
 * speechbrain_lact contributors 2026
 """
 
+import contextlib
+import json
 import os
+from pathlib import Path
 
-from speechbrain_lact.cli.messages import brief
+from speechbrain_lact.cli.messages import brief, complain
+from speechbrain_lact.cli.options import MODEL, SMALL, WHISPER, UsageError
 
 MODEL_FILES = ("hyperparams.yaml", "model.safetensors", "tokenizer.model")
 
@@ -16,6 +20,75 @@ ENCODERS = (
     "speechbrain_lact.lobes.models.pipeline.Encoder",
     "speechbrain_lact.inference.export.Encoder",  # before that
 )
+
+
+def choose_model(name=None, *beyond):
+    """The folder of the model that a command is to take.
+
+    Arguments
+    ---------
+    name : str, optional
+        `whisper`, `small`, or a folder. Default: Whisper if its weights are
+        installed and it can do what is asked for, else the small model, which
+        is then said.
+    *beyond : str
+        What is asked for that Whisper cannot do, such as `--block`.
+
+    Returns
+    -------
+    Path
+
+    Raises
+    ------
+    UsageError
+        If Whisper is named for what it cannot do.
+    ImportError
+        If it is named and its weights are not installed.
+    ValueError
+        If they are others than those that are known.
+    """
+    if name == SMALL:
+        return MODEL
+    if name not in (None, WHISPER):
+        folder = Path(name)
+        if not beyond or not is_whisper(folder):
+            return folder
+    if beyond and name is not None:
+        raise UsageError(
+            f"--model {name}: Whisper cannot do {beyond[0]} yet: take another "
+            "model, such as --model small"
+        )
+    if beyond:
+        complain(f"{beyond[0]}: not with Whisper yet: taking --model small")
+        return MODEL
+    from speechbrain_lact.lobes.models.whisper.weights import whisper_folder
+
+    _silence()
+    try:
+        return Path(whisper_folder())
+    except ImportError as error:
+        if name is not None:
+            raise
+        complain(f"{error}; taking --model small until then")
+        return MODEL
+
+
+def is_whisper(folder):
+    """Whether a folder holds a Whisper in the format of Hugging Face.
+
+    Arguments
+    ---------
+    folder : Path
+
+    Returns
+    -------
+    bool
+    """
+    try:
+        config = json.loads((folder / "config.json").read_text())
+        return config["model_type"] == "whisper"
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 def load_quietly(*options):
@@ -55,13 +128,15 @@ def load_model(folder, device=None, block=None, trust=False):
 
     Returns
     -------
-    LaCTASR
+    LaCTASR or WhisperASR
 
     Raises
     ------
     ValueError
         If it cannot be loaded.
     """
+    if is_whisper(folder):
+        return _load_whisper(folder, device)
     for name in MODEL_FILES:
         if not (folder / name).is_file():
             raise ValueError(
@@ -74,19 +149,11 @@ def load_model(folder, device=None, block=None, trust=False):
             f"{folder}: not a model that recipes/LibriSpeech/train.py has "
             "written; name another one with --model"
         )
-    import torch
-
     from speechbrain.utils.fetching import FetchConfig
     from speechbrain_lact.inference.ASR import LaCTASR
     from speechbrain_lact.inference.folder import Untrusted
 
-    try:
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise ValueError(
-            f"--device {device}: {brief(error)}: take cpu, or cuda where "
-            "there is one"
-        ) from error
+    _check_device(device)
     try:
         asr = LaCTASR.from_hparams(
             str(folder),
@@ -102,8 +169,47 @@ def load_model(folder, device=None, block=None, trust=False):
         raise
     # A damaged file can fail in as many ways as there are readers.
     except Exception as error:
-        raise ValueError(
-            f"{folder}: the model cannot be loaded: {brief(error)}: copy it "
-            "again, or name another one with --model"
-        ) from error
+        raise _damaged(folder, error) from error
     return asr
+
+
+def _load_whisper(folder, device):
+    """Whisper with its own encoder."""
+    _check_device(device)
+    from speechbrain_lact.inference.whisper import WhisperASR
+
+    _silence()
+    try:
+        return WhisperASR.load(folder, device)
+    except Exception as error:
+        raise _damaged(folder, error) from error
+
+
+def _silence():
+    """Lets transformers print nothing but errors, no progress bars either."""
+    with contextlib.suppress(ImportError):
+        from transformers.utils import logging
+
+        logging.set_verbosity_error()
+        logging.disable_progress_bar()
+
+
+def _check_device(device):
+    """Raises if nothing can be put there."""
+    import torch
+
+    try:
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(
+            f"--device {device}: {brief(error)}: take cpu, or cuda where "
+            "there is one"
+        ) from error
+
+
+def _damaged(folder, error):
+    """The error for a model that cannot be loaded."""
+    return ValueError(
+        f"{folder}: the model cannot be loaded: {brief(error)}: copy it "
+        "again, or name another one with --model"
+    )

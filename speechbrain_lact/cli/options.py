@@ -4,6 +4,7 @@ Authors
 * speechbrain_lact contributors 2026
 """
 
+from enum import Enum
 from pathlib import Path
 from typing import Annotated, Optional
 
@@ -13,16 +14,21 @@ import speechbrain_lact.inference
 
 # The model that comes with the package: where nothing is imported for it.
 MODEL = Path(speechbrain_lact.inference.__file__).parent / "model"
+# Names of models, beside folders.
+SMALL, WHISPER = "small", "whisper"
 
 # Since 0.29 typer brings a click of its own: the error of both.
 UsageError = typer.BadParameter.__base__
 
 
 Model = Annotated[
-    Path,
+    Optional[str],
     typer.Option(
-        help="Folder that recipes/LibriSpeech/train.py has written.",
-        show_default="the one that comes with the package",
+        metavar="whisper|small|FOLDER",
+        envvar="SPEECHBRAIN_LACT_MODEL",
+        help="Whisper tiny.en (English), the small model that comes with the "
+        "package, or a folder that recipes/LibriSpeech/train.py has written.",
+        show_default="whisper if its weights are installed, else small",
     ),
 ]
 
@@ -64,6 +70,14 @@ Trust = Annotated[
         "writes do not need it.",
     ),
 ]
+
+
+class Case(str, Enum):
+    """Letters of what is printed."""
+
+    keep = "keep"
+    lower = "lower"
+    upper = "upper"
 
 
 BatchSize = Annotated[

@@ -12,15 +12,8 @@ from typing import Annotated, Optional
 import typer
 
 from speechbrain_lact.cli.inputs import standard_input
-from speechbrain_lact.cli.model import load_quietly
-from speechbrain_lact.cli.options import (
-    MODEL,
-    Block,
-    Device,
-    Model,
-    Trust,
-    UsageError,
-)
+from speechbrain_lact.cli.model import choose_model, load_quietly
+from speechbrain_lact.cli.options import Block, Device, Model, Trust, UsageError
 from speechbrain_lact.utils.console import (
     check_new_file,
     need_stdout,
@@ -30,7 +23,7 @@ from speechbrain_lact.utils.console import (
 
 
 def stream(
-    model: Model = MODEL,
+    model: Model = None,
     piece: Annotated[
         float,
         typer.Option(help="Seconds that the model hears at a time, at least."),
@@ -76,6 +69,7 @@ def stream(
         need_stdout()
     else:
         check_new_file(state)
+    model = choose_model(model, "stream")
     asr = before = None
     # A state that cannot be used is refused before anybody speaks.
     if state is not None and state.exists():

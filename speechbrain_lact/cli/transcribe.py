@@ -25,11 +25,11 @@ from speechbrain_lact.cli.inputs import (
     standard_input,
 )
 from speechbrain_lact.cli.messages import complain, count
-from speechbrain_lact.cli.model import load_quietly
+from speechbrain_lact.cli.model import choose_model, load_quietly
 from speechbrain_lact.cli.options import (
-    MODEL,
     BatchSize,
     Block,
+    Case,
     Device,
     Embedder,
     Model,
@@ -38,6 +38,7 @@ from speechbrain_lact.cli.options import (
 )
 from speechbrain_lact.cli.voices import load_voices, open_bank
 from speechbrain_lact.inference.transcripts import Output, clock, printable
+from speechbrain_lact.inference.words import restyle
 from speechbrain_lact.utils.console import (
     STDIN,
     Lines,
@@ -64,7 +65,7 @@ def transcribe(
             "at the model's rate.",
         ),
     ],
-    model: Model = MODEL,
+    model: Model = None,
     out: Annotated[
         Optional[Path],
         typer.Option(
@@ -78,13 +79,19 @@ def transcribe(
     batch_size: BatchSize = 8,
     device: Device = None,
     block: Block = None,
+    case: Annotated[
+        Case, typer.Option(help="Letters: as the model has them, or all alike.")
+    ] = Case.keep,
+    punctuation: Annotated[
+        bool, typer.Option(help="Keep the punctuation of the model.")
+    ] = True,
     resume: Annotated[
         bool,
         typer.Option(
             "--resume",
             help="Go on with --out: what is in it is kept and not done again; "
             "recordings that failed are tried again. Only with the model and "
-            "--block that it was begun with.",
+            "the options that it was begun with.",
         ),
     ] = False,
     speakers: Annotated[
@@ -134,9 +141,12 @@ def transcribe(
     )
     if out is None:
         need_stdout()
+    style = functools.partial(restyle, case=case.value, punctuation=punctuation)
+    if speakers and resume:
+        raise UsageError("--resume: not with --speakers")
+    asked = {"--speakers": speakers, "--block": block is not None}
+    model = choose_model(model, *(name for name in asked if asked[name]))
     if speakers:
-        if resume:
-            raise UsageError("--resume: not with --speakers")
         return _transcribe_speakers(
             source,
             (model, device, block, trust),
@@ -145,6 +155,7 @@ def transcribe(
             rttm,
             number_of_speakers,
             functools.partial(load_voices, embedder, trust=trust),
+            style,
         )
     if resume and out is None:
         raise UsageError("--resume needs --out, the file to go on with")
@@ -153,6 +164,8 @@ def transcribe(
     recordings, settings = list_recordings(source), {}
     if out is not None:
         settings = settings_of(source, model, block)
+        settings["case"] = None if case == Case.keep else case.value
+        settings["punctuation"] = None if punctuation else "none"
     output = Output(out, recordings, os.path.isdir(source), resume, settings)
     failed = 0
     with contextlib.ExitStack() as stack:
@@ -168,6 +181,7 @@ def transcribe(
                 failed += 1
                 complain(named(recording.error, recording.path, source))
             else:
+                recording.words = style(recording.words)
                 output.write(recording)
     count(len(recordings), failed, "transcribed")
 
@@ -203,7 +217,7 @@ def settings_of(source, model, block):
     }
 
 
-def _transcribe_speakers(source, model, out, bank, rttm, number, find):
+def _transcribe_speakers(source, model, out, bank, rttm, number, find, style):
     """A line for each turn of one recording."""
     if os.path.isdir(source):
         raise UsageError("--speakers is for one recording, not a folder")
@@ -237,6 +251,7 @@ def _transcribe_speakers(source, model, out, bank, rttm, number, find):
                 with whole(rttm) as part:
                     write_rttm(segments, part, Path(name).stem)
             for turn in asr.transcribe_speakers(path, bank, segments):
+                turn.words = style(turn.words)
                 tell(_turn(turn, name, kind))
         except ValueError as error:
             raise ValueError(named(error, path, source)) from error

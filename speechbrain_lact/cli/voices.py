@@ -9,15 +9,8 @@ from typing import Annotated, Optional
 
 import typer
 
-from speechbrain_lact.cli.model import load_quietly
-from speechbrain_lact.cli.options import (
-    MODEL,
-    Block,
-    Device,
-    Embedder,
-    Model,
-    Trust,
-)
+from speechbrain_lact.cli.model import choose_model, load_quietly
+from speechbrain_lact.cli.options import Block, Device, Embedder, Model, Trust
 from speechbrain_lact.inference.transcripts import printable
 from speechbrain_lact.utils.console import check_new_folder, say
 
@@ -44,7 +37,7 @@ def voices(
         Optional[str],
         typer.Option(metavar="NAME", help="Remove a voice and all about it."),
     ] = None,
-    model: Model = MODEL,
+    model: Model = None,
     embedder: Embedder = None,
     device: Device = None,
     block: Block = None,
@@ -56,7 +49,8 @@ def voices(
     belongs to the model and the embedder that it was made with.
     """
     check_new_folder(bank)
-    asr = load_quietly(model, device, block, trust)
+    folder = choose_model(model, "voices")
+    asr = load_quietly(folder, device, block, trust)
     with open_bank(bank, asr, load_voices(embedder, asr, trust)) as found:
         if enrol:
             found.enrol(*enrol)

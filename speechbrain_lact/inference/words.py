@@ -4,10 +4,13 @@ Authors
 * speechbrain_lact contributors 2026
 """
 
+import unicodedata
 from dataclasses import dataclass, field, replace
 
 # What a word begins with in sentencepiece.
 SPACE = "\u2581"
+# Punctuation of Unicode that is spoken.
+SPOKEN = "%&@#"
 
 
 @dataclass
@@ -124,3 +127,44 @@ def shift(words, seconds, first=0.0, last=float("inf")):
         replace(word, start=place(word.start), end=place(word.end))
         for word in words
     ]
+
+
+def restyle(words, case="keep", punctuation=True):
+    """Words in other letters, with or without punctuation.
+
+    Arguments
+    ---------
+    words : list of Word
+    case : str
+        `keep`, `lower` or `upper`.
+    punctuation : bool
+        Whether to keep it. What stands within words stays (o'clock, 3.5).
+
+    Returns
+    -------
+    list of Word
+        Without those of which nothing is left.
+
+    Example
+    -------
+    >>> restyle([Word("O'Clock,", 0, 1), Word("-", 1, 2)], "lower", False)
+    [Word(text="o'clock", start=0, end=1)]
+    """
+    change = {"lower": str.lower, "upper": str.upper}.get(case, str)
+    texts = [change(word.text) for word in words]
+    if not punctuation:
+        texts = map(_bare, texts)
+    return [replace(w, text=t) for w, t in zip(words, texts) if t]
+
+
+def _bare(text):
+    """A word without the punctuation around it."""
+
+    def spoken(i):
+        kind = unicodedata.category(text[i])
+        if text[i] in SPOKEN or not kind.startswith("P"):
+            return True
+        around = text[max(i - 1, 0)] + text[min(i + 1, len(text) - 1)]
+        return around.isalnum() and len(text) > 2
+
+    return "".join(text[i] for i in range(len(text)) if spoken(i))

@@ -11,11 +11,15 @@ from speechbrain_lact.processing.diarization.segments import Segment
 
 # Seconds of a piece of a recording, at least and at most.
 MIN_PIECE, MAX_PIECE = 10.0, 20.0
+# Seconds that are quiet around a cut.
+QUIET = 0.1
 # Seconds before and after a segment that are recognised with it.
 EDGE = 0.15
 
 
-def cut_quietly(pieces, sample_rate):
+def cut_quietly(
+    pieces, sample_rate, least=MIN_PIECE, most=MAX_PIECE, quiet=QUIET
+):
     """Joins pieces of a recording and cuts them again where it is quiet.
 
     Arguments
@@ -24,12 +28,16 @@ def cut_quietly(pieces, sample_rate):
         Samples [S].
     sample_rate : int
         Samples a second.
+    least, most : float
+        Seconds of a piece.
+    quiet : float
+        Seconds that are quiet around a cut.
 
     Yields
     ------
     torch.Tensor
-        Pieces of 10 to 20 seconds, cut in the middle of the quietest tenth of
-        a second; the last may be shorter.
+        Pieces of `least` to `most` seconds, cut in the middle of the quietest
+        stretch; the last may be shorter.
 
     Example
     -------
@@ -38,8 +46,8 @@ def cut_quietly(pieces, sample_rate):
     >>> [len(piece) for piece in cut_quietly([audio], sample_rate=100)]
     [1205, 1295]
     """
-    least, most = (int(s * sample_rate) for s in (MIN_PIECE, MAX_PIECE))
-    width, kept = sample_rate // 10, None
+    least, most = (int(s * sample_rate) for s in (least, most))
+    width, kept = int(quiet * sample_rate), None
     for piece in pieces:
         kept = piece if kept is None else torch.cat([kept, piece])
         while len(kept) >= most:

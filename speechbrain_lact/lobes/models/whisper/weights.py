@@ -75,7 +75,8 @@ def whisper_folder(source=None):
     if source is not None:
         return str(source)
     found = importlib.util.find_spec(PACKAGE)
-    if found is None or not found.submodule_search_locations:
+    there = found is not None and found.submodule_search_locations
+    if not there or importlib.util.find_spec("transformers") is None:
         raise ImportError(
             f"the weights of Whisper tiny.en are not installed: {INSTALL}"
         )

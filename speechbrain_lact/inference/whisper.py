@@ -1,0 +1,323 @@
+"""Whisper for recordings: files, batches, hours.
+
+Authors
+* speechbrain_lact contributors 2026
+"""
+
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from speechbrain.dataio.preprocess import AudioNormalizer
+from speechbrain.inference.interfaces import Pretrained
+from speechbrain_lact.dataio.audio import AudioFile, pad_waves
+from speechbrain_lact.decoders.whisper import WhisperSearcher
+from speechbrain_lact.inference.words import Word, shift
+from speechbrain_lact.lobes.features import sample_counts
+from speechbrain_lact.lobes.models.whisper.weights import whisper_folder
+from speechbrain_lact.nnet.checks import check_number, check_waves
+from speechbrain_lact.processing.cutting import cut_quietly, milliseconds
+
+# Seconds of a window of a long recording, and that are quiet around a cut.
+LEAST, MOST, QUIET = 14.0, 28.0, 0.3
+# Seconds that the decoder sees behind the audio.
+PADDING = 3.0
+# Windows that are encoded at a time.
+WINDOWS = 8
+# Seconds read at a time from a long recording.
+READ_SECONDS = 10.0
+# Samples of an encoder frame: two hops of 10 ms.
+FRAME = 320
+
+
+class WhisperASR(Pretrained):
+    """Whisper as it is: the whole encoder on 30 s, and its own decoder.
+
+    Longer recordings are cut where they are quiet.
+
+    Arguments
+    ---------
+    padding : float
+        Seconds that the decoder sees behind the audio, at most up to 30 s.
+        Fewer are faster, and give more errors.
+    **kwargs : dict
+        As SpeechBrain's `Pretrained`: the modules `whisper` and `searcher`.
+
+    Example
+    -------
+    >>> asr = WhisperASR.load()  # doctest: +SKIP
+    >>> asr.transcribe_file("speech.wav")  # doctest: +SKIP
+    >>> for word in asr.transcribe_long("meeting.flac"):  # doctest: +SKIP
+    ...     print(word.start, word.text)
+    """
+
+    MODULES_NEEDED = ["whisper", "searcher"]
+
+    def __init__(self, padding=PADDING, **kwargs):
+        super().__init__(**{"hparams": {}, **kwargs})
+        check_number(padding, "padding", least=0)
+        self.padding = padding
+        self.sample_rate = self.mods.whisper.sampling_rate
+        self.audio_normalizer = AudioNormalizer(self.sample_rate)
+        self.tokenizer = self.mods.whisper.tokenizer
+        self.frame_seconds = FRAME / self.sample_rate
+
+    @classmethod
+    def load(cls, source=None, device=None, padding=PADDING):
+        """Loads Whisper.
+
+        Arguments
+        ---------
+        source : str or Path, optional
+            A folder or a name on the Hugging Face hub. Default: Whisper
+            tiny.en of the installed package.
+        device : str, optional
+            Where to; a GPU if there is one.
+        padding : float
+            Seconds that the decoder sees behind the audio.
+
+        Returns
+        -------
+        WhisperASR
+
+        Raises
+        ------
+        ImportError
+            If there is no source and the package is not installed.
+        ValueError
+            If its file is not the one that is known, or `padding` no number
+            of seconds.
+        """
+        folder = whisper_folder(source)
+        from transformers import GenerationConfig
+
+        from speechbrain.integrations.huggingface.whisper import Whisper
+
+        whisper = Whisper(folder, "", freeze=True)
+        heads = GenerationConfig.from_pretrained(folder).alignment_heads
+        searcher = WhisperSearcher(whisper, alignment_heads=heads)
+        return cls(
+            padding,
+            modules={"whisper": whisper, "searcher": searcher},
+            run_opts={"device": device} if device else None,
+        )
+
+    def adapter(self, frames, lengths):
+        """What stands between encoder and decoder: nothing.
+
+        Arguments
+        ---------
+        frames : torch.Tensor
+            Encoder frames [B, T, C].
+        lengths : torch.Tensor
+            Length of each row over T [B].
+
+        Returns
+        -------
+        torch.Tensor
+            [B, T, C]
+        """
+        return frames
+
+    def load_audio(self, path, savedir=None):
+        """Reads a local recording: one channel, at the model's rate.
+
+        Arguments
+        ---------
+        path : str or Path
+            The file.
+        savedir : None
+            Not used.
+
+        Returns
+        -------
+        torch.Tensor
+            Samples [S].
+        """
+        return AudioFile(path, self.sample_rate).read().to(self.device)
+
+    def encode_batch(self, wavs, wav_lens):
+        """Encoder frames of recordings of at most 30 s.
+
+        Arguments
+        ---------
+        wavs : torch.Tensor
+            [B, S]
+        wav_lens : torch.Tensor
+            Length of each row over S [B].
+
+        Returns
+        -------
+        frames : torch.Tensor
+            What the decoder is to see [B, T, C].
+        lengths : torch.Tensor
+            Length of each row over T [B].
+        ends : list of int
+            Frames of the audio of each row, without the padding.
+        """
+        check_waves(wavs, wav_lens)
+        counts = sample_counts(wavs, wav_lens).tolist()
+        whisper = self.mods.whisper
+        with torch.no_grad():
+            # Features are scaled to the loudest of the row, not of the batch.
+            rows = [wav[:n] for wav, n in zip(wavs.to(self.device), counts)]
+            mels = torch.cat([whisper._get_mel(row[None]) for row in rows])
+            frames = whisper.forward_encoder(mels)
+            total = frames.shape[1]
+            ends = [min(max(n // FRAME, 1), total) for n in counts]
+            behind = round(self.padding / self.frame_seconds)
+            seen = torch.tensor([min(end + behind, total) for end in ends])
+            frames = frames[:, : int(seen.max())]
+            lengths = seen.double() / frames.shape[1]
+            return self.adapter(frames, lengths), lengths, ends
+
+    def transcribe_file(self, path, **kwargs):
+        """The text of a recording of any length.
+
+        Arguments
+        ---------
+        path : str or Path
+            The recording.
+        **kwargs : dict
+            Arguments of `load_audio`.
+
+        Returns
+        -------
+        str
+        """
+        wav = self.load_audio(path, **kwargs)
+        return self.transcribe_batch(wav[None], torch.ones(1))[0][0]
+
+    def transcribe_batch(self, wavs, wav_lens):
+        """Texts of recordings of any length.
+
+        Arguments
+        ---------
+        wavs : torch.Tensor
+            [B, S]
+        wav_lens : torch.Tensor
+            Length of each row over S [B].
+
+        Returns
+        -------
+        list of str
+            The text of each row.
+        list of list of int
+            The tokens of each row.
+        """
+        rows = [[] for _ in wavs]
+        for row, _, tokens, _ in self._windows_of(wavs, wav_lens, False):
+            rows[row].append(tokens)
+        decode = self.tokenizer.decode
+        texts = [[decode(t).strip() for t in row] for row in rows]
+        texts = [" ".join(filter(None, row)) for row in texts]
+        return texts, [sum(row, []) for row in rows]
+
+    def transcribe_words(self, wavs, wav_lens):
+        """Words with their times, of whole recordings of any length.
+
+        Arguments
+        ---------
+        wavs : torch.Tensor
+            [B, S]
+        wav_lens : torch.Tensor
+            Length of each row over S [B].
+
+        Returns
+        -------
+        words : list of list of Word
+            Of each row.
+        state : None
+            Whisper carries no memory from one recording to the next.
+        """
+        rows = [[] for _ in wavs]
+        for row, start, _, words in self._windows_of(wavs, wav_lens, True):
+            rows[row] += shift(words, start)
+        return rows, None
+
+    def transcribe_long(self, path, progress=False):
+        """Words of a recording of any length, in constant memory.
+
+        Arguments
+        ---------
+        path : str or Path or AudioFile
+            The recording.
+        progress : bool
+            Whether to show a progress bar.
+
+        Yields
+        ------
+        Word
+            As soon as its window is done.
+        """
+        audio = path
+        if not isinstance(path, AudioFile):
+            audio = AudioFile(path, self.sample_rate)
+        bar = tqdm(
+            total=round(audio.seconds),
+            unit="s",
+            desc=Path(audio.name).name,
+            disable=not progress,
+        )
+        first = 0
+        with bar:
+            for windows in _batches(self._cut(audio.pieces(READ_SECONDS))):
+                for window, (_, words) in zip(
+                    windows, self._windows(windows, True)
+                ):
+                    start, first = first, first + len(window)
+                    yield from shift(words, start / self.sample_rate)
+                seconds = round(first / self.sample_rate)
+                bar.update(min(seconds, bar.total) - bar.n)
+
+    def _cut(self, pieces):
+        """A recording as windows that the encoder takes."""
+        return cut_quietly(pieces, self.sample_rate, LEAST, MOST, QUIET)
+
+    def _windows_of(self, wavs, wav_lens, timed):
+        """All windows of all rows: (row, start in seconds, tokens, words)."""
+        check_waves(wavs, wav_lens)
+        counts, cut = sample_counts(wavs, wav_lens).tolist(), []
+        for row, (wav, count) in enumerate(zip(wavs, counts)):
+            first = 0
+            for window in self._cut([wav[:count]]):
+                cut.append((row, first / self.sample_rate, window))
+                first += len(window)
+        for batch in _batches(cut):
+            found = self._windows([window for _, _, window in batch], timed)
+            for (row, start, _), (tokens, words) in zip(batch, found):
+                yield row, start, tokens, words
+
+    def _windows(self, windows, timed):
+        """Tokens of each window, and words if `timed`, in one step."""
+        wavs, wav_lens = pad_waves(windows)
+        frames, lengths, ends = self.encode_batch(wavs, wav_lens)
+        searcher = self.mods.searcher
+        tokens, _, _ = searcher(frames, lengths)
+        words = [[] for _ in windows]
+        if timed:
+            words = searcher.align(frames, lengths, tokens, ends)
+        seconds = [milliseconds(len(w), self.sample_rate) for w in windows]
+        return [
+            (found, [self._word(word, last) for word in row])
+            for found, row, last in zip(tokens, words, seconds)
+        ]
+
+    def _word(self, word, seconds):
+        """A word with times in seconds, inside the audio."""
+        text, *frames = word
+        times = (round(f * self.frame_seconds, 3) for f in frames)
+        return Word(text, *(min(t, seconds) for t in times))
+
+
+def _batches(items, size=WINDOWS):
+    """Items in lists of so many."""
+    batch = []
+    for item in items:
+        batch.append(item)
+        if len(batch) == size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
