@@ -12,12 +12,15 @@ Authors
 """
 
 import sys
+from pathlib import Path
 
 from hyperpyyaml import load_hyperpyyaml
 
 import speechbrain as sb
 from speechbrain_lact.corpora.librispeech import prepare_librispeech
+from speechbrain_lact.inference.whisper_parts import MAKE, read_part, write_part
 from speechbrain_lact.training.whisper_data import Teacher, read_rows
+from speechbrain_lact.utils.processes import on_main
 
 
 def main(arguments):
@@ -38,9 +41,14 @@ def main(arguments):
         hparams["save_folder"],
         max_duration=hparams["max_duration"],
     )
-    host = hparams["host"]
+    host, kind = hparams["host"], hparams["part"]
+    if hparams["start"]:
+        net = read_part(hparams["start"], kind, host.model)
+    else:
+        net = MAKE[kind](host.model, **hparams["part_options"])
+    hparams["checkpointer"].add_recoverable("model", net)
     brain = hparams["brain_class"](
-        modules=hparams["modules"],
+        modules={"net": net},
         opt_class=hparams["opt_class"],
         hparams=hparams,
         run_opts=run_opts,
@@ -69,6 +77,8 @@ def main(arguments):
         train_loader_kwargs={"shuffle": True, **options},
         valid_loader_kwargs=options,
     )
+    path = Path(hparams["output_folder"]) / "part.safetensors"
+    on_main(write_part, path, kind, net, host.model, hparams["part_options"])
 
 
 if __name__ == "__main__":

@@ -136,7 +136,7 @@ def load_model(folder, device=None, block=None, trust=False):
         If it cannot be loaded.
     """
     if is_whisper(folder):
-        return _load_whisper(folder, device)
+        return _load_whisper(folder, device, block)
     for name in MODEL_FILES:
         if not (folder / name).is_file():
             raise ValueError(
@@ -173,16 +173,19 @@ def load_model(folder, device=None, block=None, trust=False):
     return asr
 
 
-def _load_whisper(folder, device):
+def _load_whisper(folder, device, block):
     """Whisper with its own encoder."""
     _check_device(device)
     from speechbrain_lact.inference.whisper import WhisperASR
 
     _silence()
     try:
-        return WhisperASR.load(folder, device)
+        asr = WhisperASR.load(folder, device)
     except Exception as error:
         raise _damaged(folder, error) from error
+    if block is not None:
+        asr.set_block(block)
+    return asr
 
 
 def _silence():

@@ -69,7 +69,7 @@ def stream(
         need_stdout()
     else:
         check_new_file(state)
-    model = choose_model(model, "stream")
+    model = choose_model(model)
     asr = before = None
     # A state that cannot be used is refused before anybody speaks.
     if state is not None and state.exists():
@@ -83,7 +83,9 @@ def stream(
         """Prints words at once."""
         nonlocal space
         for word in words:
-            say(space + word.text, "")
+            # A mark that comes later belongs to the word before it.
+            mark = not any(c.isalnum() for c in word.text)
+            say(word.text if mark else space + word.text, "")
             space = " "
 
     try:

@@ -4,6 +4,7 @@ Authors
 * speechbrain_lact contributors 2026
 """
 
+import functools
 from pathlib import Path
 
 import torch
@@ -12,7 +13,10 @@ from tqdm import tqdm
 from speechbrain.dataio.preprocess import AudioNormalizer
 from speechbrain.inference.interfaces import Pretrained
 from speechbrain_lact.dataio.audio import AudioFile, pad_waves
+from speechbrain_lact.decoders.aligned import AlignedDecoder
 from speechbrain_lact.decoders.whisper import WhisperSearcher
+from speechbrain_lact.inference.whisper_live import LiveWhisper
+from speechbrain_lact.inference.whisper_parts import FILES, STREAM, read_part
 from speechbrain_lact.inference.words import Word, shift
 from speechbrain_lact.lobes.features import sample_counts
 from speechbrain_lact.lobes.models.whisper.weights import whisper_folder
@@ -119,6 +123,56 @@ class WhisperASR(Pretrained):
             [B, T, C]
         """
         return frames
+
+    @functools.cached_property
+    def live(self):
+        """Live sessions with the streaming encoder that was trained with this
+        Whisper; `set_block` chooses how much it hears at a time.
+
+        Raises
+        ------
+        ValueError
+            If none was trained with it.
+        """
+        whisper, searcher = self.mods.whisper, self.mods.searcher
+        encoder = read_part(FILES[STREAM], STREAM, whisper.model)
+        encoder = encoder.eval().requires_grad_(False)
+        decoder = AlignedDecoder(whisper, searcher.alignment_heads)
+        return LiveWhisper(encoder, decoder)
+
+    def set_block(self, block):
+        """Chooses the look-ahead of live sessions.
+
+        Arguments
+        ---------
+        block : int
+            Frames of 20 ms that are heard at a time; more give fewer errors,
+            later.
+        """
+        self.live.set_block(block)
+
+    def stream(self, state=None, max_lag=None, **kwargs):
+        """Begins a live session.
+
+        Arguments
+        ---------
+        state : LiveWhisperState, optional
+            Where to go on.
+        max_lag : float, optional
+            Seconds behind real time at which the session stops learning, and
+            only reads its memory until it has caught up.
+        **kwargs : dict
+            As `LiveWhisper.stream`.
+
+        Returns
+        -------
+        Session
+        """
+        return self.live.stream(state, max_lag, **kwargs)
+
+    def load_state(self, path, rows=None):
+        """As `LiveWhisper.load_state`."""
+        return self.live.load_state(path, rows)
 
     def load_audio(self, path, savedir=None):
         """Reads a local recording: one channel, at the model's rate.

@@ -7,7 +7,7 @@ Authors
 
 import functools
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -47,6 +47,23 @@ class LiveWhisperState(State):
     begin: torch.Tensor = counter()
     """Frames before the segment [B]."""
 
+    def learn(self, rows):
+        """Chooses which rows learn.
+
+        Arguments
+        ---------
+        rows : torch.Tensor
+            Booleans [B].
+
+        Returns
+        -------
+        LiveWhisperState
+        """
+        inner = self.encoder
+        return replace(
+            self, encoder=replace(inner, encoder=inner.encoder.learn(rows))
+        )
+
 
 class LiveWhisper:
     """Live sessions, with what `speechbrain_lact.inference.session.Session`
@@ -65,10 +82,21 @@ class LiveWhisper:
     sample_rate = 16000
 
     def __init__(self, encoder, decoder, block=16, left_context=256):
-        check_number(block, "block", least=1, integer=True)
         self.encoder, self.decoder = encoder, decoder
+        self.left_context = left_context
+        self.set_block(block)
+
+    def set_block(self, block):
+        """Chooses the look-ahead: a frame sees its own block.
+
+        Arguments
+        ---------
+        block : int
+            Frames of 20 ms; longer ones give fewer errors, later.
+        """
+        check_number(block, "block", least=1, integer=True)
         self.block = block
-        self.blocks = BlockSampler([block], left_context).config(block)
+        self.blocks = BlockSampler([block], self.left_context).config(block)
 
     @property
     def device(self):
@@ -76,11 +104,15 @@ class LiveWhisper:
         return self.encoder.positions.device
 
     @functools.cached_property
+    def _fingerprint(self):
+        return fingerprint(self.encoder)
+
+    @property
     def identity(self):
         """What files of states belong to."""
         layers = self.encoder.encoder.layers
         return {
-            "model": fingerprint(self.encoder),
+            "model": self._fingerprint,
             "block": self.block,
             "left_blocks": self.blocks.left_context_size,
             "hold": self.decoder.hold,
@@ -153,7 +185,8 @@ class LiveWhisper:
         state : LiveWhisperState, optional
             Where to go on.
         max_lag : float, optional
-            Not used; kept for compliance.
+            Seconds behind real time at which the session stops learning, and
+            only reads its memory until it has caught up.
         clock : callable
             Seconds, to measure the lag with.
 
@@ -188,8 +221,14 @@ class LiveWhisper:
         ]
         begins = [session.clock() for session in sessions]
         state = LiveWhisperState.cat([session.state for session in sessions])
+        # A memory that is not to learn does not, late or not.
+        wanted = state.encoder.encoder.learning
+        late = [session.behind for session in sessions]
+        late = torch.tensor(late, device=wanted.device)
         wavs, lengths = pad_waves(pieces)
+        state = state.learn(wanted & ~late)
         found, state = self.step(state, wavs, lengths, final)
+        state = state.learn(wanted)
         for row, (session, begin) in enumerate(zip(sessions, begins)):
             session.state = state.index(slice(row, row + 1))
             session.closed = final

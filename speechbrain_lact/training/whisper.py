@@ -112,7 +112,7 @@ class StreamBrain(WhisperBrain):
         ends = torch.zeros(1, wav.shape[1] // (FRAME // 2), dtype=torch.bool)
         stops = torch.tensor(batch["lengths"]).cumsum(0)
         ends[0, 2 * stops - 1] = True
-        out, _ = self.modules.encoder(
+        out, _ = self.modules.net(
             wav,
             ends=ends.to(self.device),
             blocks=self.hparams.block_sampler(stage),
@@ -144,7 +144,7 @@ class GatedBrain(WhisperBrain):
             batch_first=True,
         )
         counts = torch.tensor(lengths, device=self.device)
-        out, *_ = self.modules.adapter(x, wav_len=counts.double() / x.shape[1])
+        out, *_ = self.modules.net(x, wav_len=counts.double() / x.shape[1])
         return [row[:count] for row, count in zip(out, lengths)]
 
     def compute_objectives(self, predictions, batch, stage):

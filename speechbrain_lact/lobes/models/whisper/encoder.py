@@ -28,11 +28,7 @@ from speechbrain_lact.lobes.models.whisper.features import (
 )
 from speechbrain_lact.nnet.checks import check_number, check_waves
 from speechbrain_lact.nnet.counts import host_values
-from speechbrain_lact.nnet.frames import (
-    length_mask,
-    padding_mask,
-    zero_padding,
-)
+from speechbrain_lact.nnet.frames import length_mask, padding_mask, zero_padding
 from speechbrain_lact.nnet.plan import chunk_ends
 from speechbrain_lact.nnet.state import State, Waiting, counter, nested
 

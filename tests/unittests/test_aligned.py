@@ -1,0 +1,139 @@
+"""Live decoding: what is final, on a decoder whose answers are written down.
+
+Each frame holds the token that is said there, or nothing. The decoder says the
+tokens in order and attends to their frames; behind the last it goes on with
+whatever it is told to make up.
+"""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from speechbrain_lact.decoders.aligned import AlignedDecoder
+
+PIECES = ["<eot>", " the", " child", "ren", ".", " a", "<no>", "<s>", " "]
+EOT, THE, CHILD, REN, DOT, A, NO, START, BLANK = range(len(PIECES))
+NOTHING = -1
+
+
+class Decoder:
+    """Stands for Whisper's decoder."""
+
+    config = SimpleNamespace(_attn_implementation="sdpa")
+    embed_tokens = SimpleNamespace(weight=torch.eye(len(PIECES)))
+
+    def __init__(self, invented=(), silent=False):
+        self.invented, self.silent = invented, silent
+
+    def set_attn_implementation(self, name):
+        """Nothing depends on it."""
+
+    def __call__(self, input_ids, encoder_hidden_states, cache, **_):
+        """What comes after the tokens so far."""
+        ids = (cache or []) + input_ids[0].tolist()
+        said = len(ids) - 1
+        frames = encoder_hidden_states[0, :, 0].tolist()
+        places = [i for i, token in enumerate(frames) if token != NOTHING]
+        if said < len(places):
+            place, token = places[said], int(frames[places[said]])
+        elif self.invented:
+            place = len(frames) - 1
+            token = self.invented[(said - len(places)) % len(self.invented)]
+        else:
+            place, token = len(frames) - 1, EOT
+        hidden = torch.zeros(1, input_ids.shape[1], len(PIECES))
+        hidden[0, -1, token] = 9.0
+        if self.silent:
+            hidden[0, 0, NO] = 90.0
+        attention = torch.zeros(1, 3, input_ids.shape[1], len(frames))
+        attention[0, :, -1, place] = 1.0
+        return SimpleNamespace(
+            last_hidden_state=hidden, cross_attentions=[attention], cache=ids
+        )
+
+
+def decoder(hold=4, **options):
+    """A decoder of live frames, with three heads that agree."""
+    tokenizer = SimpleNamespace(
+        prefix_tokens=[START],
+        vocab_size=len(PIECES),
+        decode=lambda ids: "".join(PIECES[i] for i in ids),
+        encode=lambda *_, **__: [BLANK],
+    )
+    host = SimpleNamespace(
+        model=SimpleNamespace(decoder=Decoder(**options)),
+        tokenizer=tokenizer,
+        non_speech_tokens=[NO],
+        eos=EOT,
+        no_speech=NO,
+    )
+    # What comes behind the end of text is never said; here it is first.
+    heads = [[0, 0], [0, 1], [0, 2]]
+    net = AlignedDecoder(host, heads, hold)
+    net.never = torch.tensor([NO, START])
+    return net
+
+
+def frames(**said):
+    """40 frames with a token in some: f3=THE."""
+    x = torch.full((40, 1), float(NOTHING))
+    for place, token in said.items():
+        x[int(place[1:])] = token
+    return x
+
+
+def test_a_token_is_final_when_attention_is_clear_of_the_newest_frames():
+    """And not before; the next one shows that its word is whole."""
+    x, net = frames(f3=THE, f10=CHILD, f14=REN, f30=A), decoder()
+    assert net(x[:14]).tokens == [[THE, 3]]
+    assert net(x[:14]).changing == []
+    # REN is too new: the word that it belongs to is not whole.
+    new = net(x[:16])
+    assert new.tokens == [[THE, 3]] and new.changing == [[CHILD, 10]]
+    assert net(x[:19], [[THE, 3]]).tokens == [[CHILD, 10], [REN, 14]]
+    assert net(x, [[THE, 3], [CHILD, 10], [REN, 14]]).tokens == [[A, 30]]
+
+
+def test_what_is_final_does_not_depend_on_when_it_was_asked_for():
+    """Any number of frames at a time, the same tokens at the end."""
+    x, net = frames(f3=THE, f10=CHILD, f14=REN, f20=DOT, f30=A), decoder()
+    for step in (1, 3, 7, 40):
+        said = []
+        for end in range(step, 40, step):
+            said += net(x[:end], said).tokens
+        said += net(x, said, closed=True).tokens
+        assert [token for token, _ in said] == [THE, CHILD, REN, DOT, A]
+
+
+def test_a_mark_waits_for_the_word_after_it():
+    """Where speech pauses, the decoder thinks that a sentence ends."""
+    x = frames(f3=CHILD, f5=DOT)
+    assert decoder()(x).tokens == [[CHILD, 3]]
+    assert decoder()(x, closed=True).tokens == [[CHILD, 3], [DOT, 5]]
+
+
+def test_the_newest_frames_are_given_when_the_segment_ends():
+    """Up to the last frame."""
+    x = frames(f3=THE, f39=A)
+    assert decoder()(x).tokens == [[THE, 3]]
+    assert decoder()(x, [[THE, 3]], closed=True).tokens == [[A, 39]]
+
+
+@pytest.mark.parametrize("invented", [[A], [THE, A], [THE, CHILD, REN]])
+def test_a_loop_is_cut(invented):
+    """After its first occurrence comes no more than a few words."""
+    found = decoder(invented=invented)(frames(f3=CHILD), closed=True).tokens
+    assert found[0] == [CHILD, 3] and len(found) < 15
+
+
+def test_attention_that_goes_back_ends_the_search():
+    """It would say again what was said."""
+    x = frames(f2=THE, f35=A)
+    found = decoder()(x, [[CHILD, 38], [CHILD, 39]], closed=True).tokens
+    assert found == []
+
+
+def test_no_speech_says_nothing():
+    """As the first frames are taken for silence."""
+    assert decoder(silent=True)(frames(f3=THE), closed=True).tokens == []
