@@ -6,6 +6,7 @@ Authors
 """
 
 import difflib
+import itertools
 import random
 from pathlib import Path
 
@@ -43,29 +44,25 @@ def make_segments(rows, seconds, seed):
     list of dict
         `id`, `session`, `seconds`, and the `rows` of each.
     """
-    draw, segments, wanted = random.Random(seed), [], 0.0
+    segments = []
     order = sorted(
         rows, key=lambda i: (rows[i]["session"], int(rows[i]["position"]))
     )
-    for key in order:
-        row = {**rows[key], "id": key}
-        length = float(row["duration"])
-        last = segments[-1] if segments else None
-        if (
-            last is None
-            or last["session"] != row["session"]
-            or last["seconds"] + length > wanted
-        ):
-            wanted = draw.uniform(*seconds)
-            last = {
-                "id": key,
-                "session": row["session"],
-                "seconds": 0.0,
-                "rows": [],
-            }
-            segments.append(last)
-        last["rows"].append(row)
-        last["seconds"] += length
+    for session, keys in itertools.groupby(
+        order, key=lambda i: rows[i]["session"]
+    ):
+        # The same whatever other data there is.
+        draw, room = random.Random(f"{seed} {session}"), 0.0
+        for key in keys:
+            length = float(rows[key]["duration"])
+            if length > room:
+                room = draw.uniform(*seconds)
+                segments.append(
+                    {"id": key, "session": session, "seconds": 0.0, "rows": []}
+                )
+            segments[-1]["rows"].append({**rows[key], "id": key})
+            segments[-1]["seconds"] += length
+            room -= length
     return segments
 
 
