@@ -18,6 +18,7 @@ from speechbrain_lact.lobes.features import sample_counts
 from speechbrain_lact.lobes.models.whisper.weights import whisper_folder
 from speechbrain_lact.nnet.checks import check_number, check_waves
 from speechbrain_lact.processing.cutting import cut_quietly, milliseconds
+from speechbrain_lact.processing.speech import SpeechDetector
 
 # Seconds of a window of a long recording, and that are quiet around a cut.
 LEAST, MOST, QUIET = 14.0, 28.0, 0.3
@@ -29,6 +30,10 @@ WINDOWS = 8
 READ_SECONDS = 10.0
 # Samples of an encoder frame: two hops of 10 ms.
 FRAME = 320
+# Words are kept where the detector finds so many seconds of speech, or where
+# Whisper is sure: probability of no speech at most, mean log-probability of
+# the tokens at least.
+SPOKEN, SURE = 0.2, (0.5, -0.7)
 
 
 class WhisperASR(Pretrained):
@@ -62,6 +67,7 @@ class WhisperASR(Pretrained):
         self.audio_normalizer = AudioNormalizer(self.sample_rate)
         self.tokenizer = self.mods.whisper.tokenizer
         self.frame_seconds = FRAME / self.sample_rate
+        self.detector = SpeechDetector()
 
     @classmethod
     def load(cls, source=None, device=None, padding=PADDING):
@@ -294,7 +300,9 @@ class WhisperASR(Pretrained):
         wavs, wav_lens = pad_waves(windows)
         frames, lengths, ends = self.encode_batch(wavs, wav_lens)
         searcher = self.mods.searcher
-        tokens, _, _ = searcher(frames, lengths)
+        tokens = self._spoken(
+            self.detector(wavs, wav_lens), *searcher(frames, lengths)
+        )
         words = [[] for _ in windows]
         if timed:
             words = searcher.align(frames, lengths, tokens, ends)
@@ -303,6 +311,14 @@ class WhisperASR(Pretrained):
             (found, [self._word(word, last) for word in row])
             for found, row, last in zip(tokens, words, seconds)
         ]
+
+    @staticmethod
+    def _spoken(seconds, tokens, log_probs, no_speech):
+        """Tokens of the rows in which somebody speaks, none of the others."""
+        most, least = SURE
+        sure = (no_speech <= most) & (log_probs >= least)
+        rows = zip(tokens, seconds, sure.tolist())
+        return [row if s >= SPOKEN or k else [] for row, s, k in rows]
 
     def _word(self, word, seconds):
         """A word with times in seconds, inside the audio."""
