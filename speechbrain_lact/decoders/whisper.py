@@ -114,7 +114,7 @@ class WhisperSearcher(S2SWhisperGreedySearcher):
         size = len(enc_states)
         memory = self.reset_mem(size, enc_states.device)
         rows, scores = [[] for _ in range(size)], [[] for _ in range(size)]
-        last = torch.full_like(memory[:, 0], self.bos_index)
+        last = memory.new_full((size,), self.bos_index, dtype=torch.long)
         going = set(range(size))
         for _ in range(self.sample_len):
             logits, memory, _ = self.forward_step(

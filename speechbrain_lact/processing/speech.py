@@ -71,4 +71,4 @@ class SpeechDetector:
         found = self.net.audio_forward(wavs, sr=SAMPLE_RATE) >= self.threshold
         frames = torch.arange(found.shape[1]) * FRAME
         found &= frames < counts.cpu()[:, None]
-        return (found.sum(1) * FRAME / SAMPLE_RATE).tolist()
+        return [n * FRAME / SAMPLE_RATE for n in found.sum(1).tolist()]

@@ -178,7 +178,7 @@ def folder(model, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def searcher(folder):
-    """A search with it; what it finds is no speech, of course."""
+    """A search with it that takes everything for speech."""
     from speechbrain.integrations.huggingface.whisper import Whisper
 
     whisper = Whisper(str(folder), "", freeze=True).eval()
