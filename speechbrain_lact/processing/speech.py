@@ -16,7 +16,7 @@ SPEECH = 0.5
 
 
 class SpeechDetector:
-    """Seconds of speech in recordings: none in silence, noise and music.
+    """Frames of speech in recordings: none in silence, noise and music.
 
     It runs on the CPU, a frame of 32 ms after the other.
 
@@ -33,8 +33,10 @@ class SpeechDetector:
     Example
     -------
     >>> detector = SpeechDetector()  # doctest: +SKIP
-    >>> detector(torch.randn(1, 16000), torch.ones(1))  # doctest: +SKIP
-    [0.0]
+    >>> (speech,) = detector(torch.randn(1, 16000), torch.ones(1))
+    ... # doctest: +SKIP
+    >>> len(speech), int(speech.sum())  # doctest: +SKIP
+    (32, 0)
     """
 
     def __init__(self, threshold=SPEECH):
@@ -48,7 +50,7 @@ class SpeechDetector:
 
     @torch.no_grad()
     def __call__(self, wavs, wav_lens):
-        """Seconds of speech of each row.
+        """Whether there is speech in each frame of `FRAME` samples.
 
         Arguments
         ---------
@@ -59,16 +61,45 @@ class SpeechDetector:
 
         Returns
         -------
-        list of float
+        list of torch.Tensor
+            Booleans of each row; its last frame may not be whole.
         """
         check_waves(wavs, wav_lens)
-        counts = sample_counts(wavs, wav_lens)
+        counts = sample_counts(wavs, wav_lens).tolist()
         wavs = wavs.detach().float().cpu()
         # A copy, and no less than a frame.
         wavs = torch.nn.functional.pad(wavs, (0, FRAME))
-        for row, count in zip(wavs, counts.tolist()):
+        for row, count in zip(wavs, counts):
             row[count:] = 0
         found = self.net.audio_forward(wavs, sr=SAMPLE_RATE) >= self.threshold
-        frames = torch.arange(found.shape[1]) * FRAME
-        found &= frames < counts.cpu()[:, None]
-        return [n * FRAME / SAMPLE_RATE for n in found.sum(1).tolist()]
+        return [row[: -(-n // FRAME)] for row, n in zip(found, counts)]
+
+
+def speech_between(speech, start, end):
+    """A stretch without what is no speech at its ends.
+
+    Arguments
+    ---------
+    speech : torch.Tensor
+        Of a row, as `SpeechDetector` gives it.
+    start, end : float
+        Seconds.
+
+    Returns
+    -------
+    start, end : float
+        In milliseconds' precision; the same if there is no speech between.
+
+    Example
+    -------
+    >>> speech_between(torch.arange(100) < 50, 0.5, 3.0)
+    (0.5, 1.6)
+    """
+    frame = FRAME / SAMPLE_RATE
+    first, last = int(start / frame), -int(-end // frame)
+    inside = speech[first:last].nonzero()[:, 0]
+    if not len(inside):
+        return start, end
+    begin = round((first + inside[0].item()) * frame, 3)
+    stop = round((first + inside[-1].item() + 1) * frame, 3)
+    return max(start, begin), min(end, stop)

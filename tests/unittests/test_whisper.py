@@ -25,7 +25,7 @@ from speechbrain_lact.decoders.whisper import (
 )
 from speechbrain_lact.inference.words import Word, restyle
 from speechbrain_lact.lobes.models.whisper import weights
-from speechbrain_lact.processing.speech import SpeechDetector
+from speechbrain_lact.processing.speech import SpeechDetector, speech_between
 
 MARKS = ["endoftext", "startoftranscript", "en", "translate", "transcribe"]
 MARKS += ["startoflm", "startofprev", "nospeech", "notimestamps", "0.00"]
@@ -466,11 +466,30 @@ def test_speech_is_detected():
     torch.manual_seed(0)
     rows = [torch.zeros(8000), 0.1 * torch.randn(20000), torch.randn(300)]
     wavs = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
-    before, lengths = wavs.clone(), [len(row) / 20000 for row in rows]
-    assert detector(wavs, torch.tensor(lengths)) == [0.0, 0.0, 0.0]
+    before = wavs.clone()
+    lengths = torch.tensor([len(row) for row in rows]) / 20000
+    sizes = [16, 40, 1]
+    for padding in (0, torch.nan):
+        wavs[0, 8000:] = padding
+        found = detector(wavs, lengths)
+        assert [len(row) for row in found] == sizes
+        assert not any(row.any() for row in found)
+    wavs[0, 8000:] = 0
     assert torch.equal(wavs, before)
-    # Padding is not looked at; the threshold is.
-    wavs[0, 8000:] = torch.nan
-    assert detector(wavs, torch.tensor(lengths)) == [0.0, 0.0, 0.0]
-    everything = SpeechDetector(threshold=0.0)
-    assert everything(wavs, torch.tensor(lengths)) == [0.512, 1.28, 0.032]
+    everything = SpeechDetector(threshold=0.0)(wavs, lengths)
+    assert [int(row.sum()) for row in everything] == sizes
+
+
+def test_words_end_where_the_speech_does():
+    spoken = torch.zeros(10, dtype=torch.bool)
+    spoken[2:5] = True
+    for span, wanted in (
+        ((0.0, 0.32), (0.064, 0.16)),
+        ((0.1, 0.12), (0.1, 0.12)),
+        ((0.0, 0.1), (0.064, 0.1)),
+        # No speech there, or no time.
+        ((0.2, 0.3), (0.2, 0.3)),
+        ((0.1, 0.1), (0.1, 0.1)),
+        ((0.3, 9.0), (0.3, 9.0)),
+    ):
+        assert speech_between(spoken, *span) == wanted
