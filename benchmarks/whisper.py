@@ -130,11 +130,11 @@ def padding(corpora, limit):
     for corpus in corpora:
         name, _, folder = corpus.partition("=")
         found[name] = measure(asr, utterances(folder, limit))
-    about = machine.about()
-    path = RESULTS / "whisper_padding.json"
-    path.write_text(json.dumps({"about": about, **found}, indent=1) + "\n")
-    path.with_suffix(".md").write_text(table(found) + "\n")
-    print(about, table(found), sep="\n")
+        about = {"about": machine.about(), "limit": limit, **found}
+        path = RESULTS / "whisper_padding.json"
+        path.write_text(json.dumps(about, indent=1) + "\n")
+        path.with_suffix(".md").write_text(table(found) + "\n")
+    print(about["about"], table(found), sep="\n")
 
 
 def main():

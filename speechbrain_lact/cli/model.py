@@ -5,6 +5,7 @@ Authors
 """
 
 import contextlib
+import importlib.util
 import json
 import os
 from pathlib import Path
@@ -61,10 +62,15 @@ def choose_model(name=None, *beyond):
     if beyond:
         complain(f"{beyond[0]}: not with Whisper yet: taking --model small")
         return MODEL
-    from speechbrain_lact.lobes.models.whisper.weights import whisper_folder
+    from speechbrain_lact.lobes.models.whisper.weights import (
+        INSTALL,
+        whisper_folder,
+    )
 
     _silence()
     try:
+        if importlib.util.find_spec("silero_vad") is None:
+            raise ImportError(f"silero-vad is not installed: {INSTALL}")
         return Path(whisper_folder())
     except ImportError as error:
         if name is not None:

@@ -95,8 +95,9 @@ class WhisperSearcher(S2SWhisperGreedySearcher):
         no_speech : torch.Tensor
             Probability that there is no speech [B].
         """
-        counts = frame_counts(enc_states, wav_len)
-        with attending(self.model.model.decoder, counts, enc_states):
+        with attending(
+            self.model.model.decoder, enc_states, wav_len
+        ) as enc_states:
             rows, scores = self._search(enc_states)
         self.kv_cache = None
         means = [sum(row) / max(len(row), 1) for row in scores]
@@ -113,7 +114,7 @@ class WhisperSearcher(S2SWhisperGreedySearcher):
         size = len(enc_states)
         memory = self.reset_mem(size, enc_states.device)
         rows, scores = [[] for _ in range(size)], [[] for _ in range(size)]
-        last = torch.full_like(memory[:, 0], self.bos_index)
+        last = memory.new_full((size,), self.bos_index, dtype=torch.long)
         going = set(range(size))
         for _ in range(self.sample_len):
             logits, memory, _ = self.forward_step(
@@ -180,9 +181,8 @@ class WhisperSearcher(S2SWhisperGreedySearcher):
     def _attention(self, tokens, enc_states, wav_len):
         """Of the alignment heads, given all tokens [B, heads, L, T]."""
         decoder = self.model.model.decoder
-        counts = frame_counts(enc_states, wav_len)
         with (
-            attending(decoder, counts, enc_states),
+            attending(decoder, enc_states, wav_len) as enc_states,
             eager_attention(decoder),
         ):
             found = decoder(
@@ -206,44 +206,27 @@ class WhisperSearcher(S2SWhisperGreedySearcher):
         return words
 
 
-def frame_counts(frames, lengths):
-    """Frames of each row.
-
-    Arguments
-    ---------
-    frames : torch.Tensor
-        [B, T, C]
-    lengths : torch.Tensor
-        Length of each row over T [B].
-
-    Returns
-    -------
-    torch.Tensor
-        [B], at least 1.
-    """
-    counts = torch.round(frames.shape[1] * lengths.double()).long()
-    return counts.clamp(min=1).to(frames.device)
-
-
 @contextlib.contextmanager
-def attending(decoder, counts, frames):
+def attending(decoder, frames, lengths):
     """Within it a Whisper decoder of transformers attends to no frame beyond
     the length of its row: its `forward` takes no mask for that.
 
     Arguments
     ---------
     decoder : transformers.models.whisper.modeling_whisper.WhisperDecoder
-    counts : torch.Tensor
-        Frames of each row [B].
     frames : torch.Tensor
         Encoder frames [B, T, C].
+    lengths : torch.Tensor
+        Length of each row over T [B]; a row has at least one frame.
 
     Yields
     ------
-    None
+    torch.Tensor
+        The frames, with zeros beyond the lengths.
     """
+    counts = torch.round(frames.shape[1] * lengths.double()).clamp(min=1)
     beyond = torch.arange(frames.shape[1], device=frames.device)
-    beyond = beyond >= counts[:, None]
+    beyond = beyond >= counts[:, None].to(frames.device)
     mask = frames.new_zeros(beyond.shape).masked_fill(beyond, -torch.inf)
     mask = mask[:, None, None]
 
@@ -257,7 +240,7 @@ def attending(decoder, counts, frames):
                     add, with_kwargs=True
                 )
                 stack.callback(hook.remove)
-        yield
+        yield frames.masked_fill(beyond[..., None], 0)
 
 
 @contextlib.contextmanager

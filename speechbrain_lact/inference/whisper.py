@@ -21,6 +21,7 @@ from speechbrain_lact.inference.words import Word, shift
 from speechbrain_lact.lobes.features import sample_counts
 from speechbrain_lact.lobes.models.whisper.weights import whisper_folder
 from speechbrain_lact.nnet.checks import check_number, check_waves
+from speechbrain_lact.processing import speech
 from speechbrain_lact.processing.cutting import cut_quietly, milliseconds
 
 # Seconds of a window of a long recording, and that are quiet around a cut.
@@ -33,6 +34,10 @@ WINDOWS = 8
 READ_SECONDS = 10.0
 # Samples of an encoder frame: two hops of 10 ms.
 FRAME = 320
+# Words are kept where the detector finds so many seconds of speech, or where
+# Whisper is sure: probability of no speech at most, mean log-probability of
+# the tokens at least.
+SPOKEN, SURE = 0.2, (0.5, -0.7)
 
 
 class WhisperASR(Pretrained):
@@ -66,6 +71,7 @@ class WhisperASR(Pretrained):
         self.audio_normalizer = AudioNormalizer(self.sample_rate)
         self.tokenizer = self.mods.whisper.tokenizer
         self.frame_seconds = FRAME / self.sample_rate
+        self.detector = speech.SpeechDetector()
 
     @classmethod
     def load(cls, source=None, device=None, padding=PADDING):
@@ -348,20 +354,32 @@ class WhisperASR(Pretrained):
         wavs, wav_lens = pad_waves(windows)
         frames, lengths, ends = self.encode_batch(wavs, wav_lens)
         searcher = self.mods.searcher
-        tokens, _, _ = searcher(frames, lengths)
+        spoken = self.detector(wavs, wav_lens)
+        tokens = self._spoken(spoken, *searcher(frames, lengths))
         words = [[] for _ in windows]
         if timed:
             words = searcher.align(frames, lengths, tokens, ends)
         seconds = [milliseconds(len(w), self.sample_rate) for w in windows]
         return [
-            (found, [self._word(word, last) for word in row])
-            for found, row, last in zip(tokens, words, seconds)
+            (found, [self._word(word, where, last) for word in row])
+            for found, row, where, last in zip(tokens, words, spoken, seconds)
         ]
 
-    def _word(self, word, seconds):
-        """A word with times in seconds, inside the audio."""
+    @staticmethod
+    def _spoken(spoken, tokens, log_probs, no_speech):
+        """Tokens of the rows in which somebody speaks, none of the others."""
+        most, least = SURE
+        sure = (no_speech <= most) & (log_probs >= least)
+        least = SPOKEN * speech.SAMPLE_RATE / speech.FRAME
+        rows = zip(tokens, spoken, sure.tolist())
+        return [row if s.sum() >= least or k else [] for row, s, k in rows]
+
+    def _word(self, word, spoken, seconds):
+        """A word with times in seconds, inside the audio; pauses before and
+        behind it are not part of it."""
         text, *frames = word
         times = (round(f * self.frame_seconds, 3) for f in frames)
+        times = speech.speech_between(spoken, *times)
         return Word(text, *(min(t, seconds) for t in times))
 
 
