@@ -35,6 +35,7 @@ setup(
             "inference/model/*",
             "inference/audio_tokenizer/*",
             "inference/speaker_model/*",
+            "inference/whisper_model/*",
         ]
     },
     entry_points={

@@ -1,10 +1,14 @@
 #!/usr/bin/env python3
-"""Whisper tiny.en on files.
+"""Whisper tiny.en on files and live.
 
 `padding`: word errors and time, by the seconds that the decoder sees behind
 the audio. The encoder always takes 30 s, its time is the same.
+`live`: word errors, lag and speed by the frames of a block; the lag of a word
+is from its end in the audio to when it is given as final, computing time
+among it.
 
 > python benchmarks/whisper.py padding NAME=FOLDER ... [--limit 100]
+> python benchmarks/whisper.py live NAME=FOLDER ... [--limit 100]
 
 A folder is laid out as LibriSpeech is, or has SpeechBrain's `transcripts.json`.
 Texts are compared in Whisper's normaliser. Utterances are done one at a time,
@@ -24,6 +28,7 @@ from speechbrain_lact.utils.tables import markdown_table
 
 RESULTS = Path(__file__).parent / "results"
 PADDINGS = (30.0, 3.0, 1.0, 0.5, 0.0)
+BLOCKS = (8, 16, 32)
 
 
 def utterances(folder, limit=None):
@@ -137,14 +142,106 @@ def padding(corpora, limit):
     print(about["about"], table(found), sep="\n")
 
 
+def live(corpora, limit):
+    """The table of blocks, printed and kept."""
+    import torch
+
+    from speechbrain_lact.inference.whisper import WhisperASR
+
+    torch.set_num_threads(1)
+    asr, found = WhisperASR.load(), {}
+    for corpus in corpora:
+        name, _, folder = corpus.partition("=")
+        rows = utterances(folder, limit)
+        for block in BLOCKS:
+            asr.set_block(block)
+            found[f"{name} {block}"] = measure_live(asr, rows, block)
+            about = {"about": machine.about(), "limit": limit, **found}
+            path = RESULTS / "whisper_live.json"
+            path.write_text(json.dumps(about, indent=1) + "\n")
+            path.with_suffix(".md").write_text(live_table(found) + "\n")
+    print(about["about"], live_table(found), sep="\n")
+
+
+def measure_live(asr, rows, block):
+    """Errors, lag and speed of one corpus, a session an utterance.
+
+    Arguments
+    ---------
+    asr : WhisperASR
+    rows : list of (str, str)
+        Paths and words.
+    block : int
+        Frames of a block: the audio comes in pieces of that.
+
+    Returns
+    -------
+    dict
+    """
+    import torch
+    from tqdm import tqdm
+
+    from speechbrain_lact.evaluation.normaliser import english_normaliser
+    from speechbrain_lact.evaluation.wer import count_word_errors
+
+    normalise = english_normaliser()
+    errors = words = 0
+    audio, took, lags = 0.0, 0.0, []
+    for path, text in tqdm(rows, disable=None):
+        wav, session, said = asr.load_audio(path), asr.stream(), []
+        heard = 0
+        for piece in [*wav.split(320 * block), torch.zeros(0)]:
+            heard += len(piece)
+            began = time.perf_counter()
+            last = len(piece) == 0
+            new = session.finish() if last else session.feed(piece)
+            spent = time.perf_counter() - began
+            took += spent
+            said += [word.text for word in new.words]
+            now = heard / asr.sample_rate + spent
+            lags += [now - word.end for word in new.words]
+        reference = normalise(text)
+        words += len(reference.split())
+        errors += count_word_errors(reference, normalise(" ".join(said)))
+        audio += len(wav) / asr.sample_rate
+    return {
+        "utterances": len(rows),
+        "words": words,
+        "errors": errors,
+        "audio": audio,
+        "seconds": took,
+        "lag": sum(lags) / max(len(lags), 1),
+    }
+
+
+def live_table(found):
+    """Markdown: a line for each corpus and block."""
+    rows = []
+    for name, one in found.items():
+        corpus, block = name.rsplit(" ", 1)
+        rows.append(
+            [
+                corpus,
+                one["utterances"],
+                f"{20 * int(block)} ms",
+                f"{100 * one['errors'] / one['words']:.1f} %",
+                f"{one['lag']:.2f} s",
+                f"{one['audio'] / one['seconds']:.1f}",
+            ]
+        )
+    head = ["corpus", "utterances", "block", "WER", "mean lag"]
+    return markdown_table(rows, [*head, "times real time, one core"])
+
+
 def main():
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=["padding"])
+    parser.add_argument("what", choices=["padding", "live"])
     parser.add_argument("corpora", nargs="+", metavar="NAME=FOLDER")
     parser.add_argument("--limit", type=int, help="utterances of each corpus")
     options = parser.parse_args()
-    padding(options.corpora, options.limit)
+    what = {"padding": padding, "live": live}[options.what]
+    what(options.corpora, options.limit)
 
 
 if __name__ == "__main__":

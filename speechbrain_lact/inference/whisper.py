@@ -16,7 +16,7 @@ from speechbrain_lact.dataio.audio import AudioFile, pad_waves
 from speechbrain_lact.decoders.aligned import AlignedDecoder
 from speechbrain_lact.decoders.whisper import WhisperSearcher
 from speechbrain_lact.inference.whisper_live import LiveWhisper
-from speechbrain_lact.inference.whisper_parts import FILES, STREAM, read_part
+from speechbrain_lact.inference.whisper_parts import GATED, STREAM, find_part
 from speechbrain_lact.inference.words import Word, shift
 from speechbrain_lact.lobes.features import sample_counts
 from speechbrain_lact.lobes.models.whisper.weights import whisper_folder
@@ -113,8 +113,14 @@ class WhisperASR(Pretrained):
             run_opts={"device": device} if device else None,
         )
 
+    @functools.cached_property
+    def gated(self):
+        """The gated layers that were trained with this Whisper, or None."""
+        return find_part(GATED, self.mods.whisper.model)
+
     def adapter(self, frames, lengths):
-        """What stands between encoder and decoder: nothing.
+        """What stands between encoder and decoder: gated layers, where some
+        were trained with this Whisper.
 
         Arguments
         ---------
@@ -128,7 +134,9 @@ class WhisperASR(Pretrained):
         torch.Tensor
             [B, T, C]
         """
-        return frames
+        if self.gated is None:
+            return frames
+        return self.gated.encode(frames, lengths)
 
     @functools.cached_property
     def live(self):
@@ -141,8 +149,12 @@ class WhisperASR(Pretrained):
             If none was trained with it.
         """
         whisper, searcher = self.mods.whisper, self.mods.searcher
-        encoder = read_part(FILES[STREAM], STREAM, whisper.model)
-        encoder = encoder.eval().requires_grad_(False)
+        encoder = find_part(STREAM, whisper.model)
+        if encoder is None:
+            raise ValueError(
+                "no streaming encoder was trained with this Whisper: train "
+                "one with recipes/Whisper/train.py hparams/whisper_stream.yaml"
+            )
         decoder = AlignedDecoder(whisper, searcher.alignment_heads)
         return LiveWhisper(encoder, decoder)
 

@@ -181,3 +181,25 @@ def read_part(path, kind, host):
         raise ValueError(f"{path}: {error}") from None
     device = next(host.parameters()).device
     return net.to(device).eval()
+
+
+def find_part(kind, host):
+    """The part in the box, for use.
+
+    Arguments
+    ---------
+    kind : str
+        `STREAM` or `GATED`.
+    host : transformers.WhisperModel
+
+    Returns
+    -------
+    torch.nn.Module
+        None, if it was trained with another Whisper.
+    """
+    path = FILES[kind]
+    with safe_open(path, "pt") as file:
+        known = file.metadata() or {}
+    if known.get("host") != host_digest(host):
+        return None
+    return read_part(path, kind, host).eval().requires_grad_(False)

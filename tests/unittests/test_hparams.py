@@ -24,7 +24,8 @@ SPEAKER = ROOT / "hparams" / "ecapa_speaker.yaml"
 ALL = sorted(set((ROOT / "hparams").glob("*.yaml")) - {MINI})
 TOKENIZER = ROOT / "hparams" / "audio_tokenizer.yaml"
 AUDIO_LMS = sorted((ROOT / "hparams").glob("*_audiolm.yaml"))
-OTHERS = {SPEAKER, TOKENIZER, *AUDIO_LMS}
+WHISPERS = sorted((ROOT / "hparams").glob("whisper_*.yaml"))
+OTHERS = {SPEAKER, TOKENIZER, *AUDIO_LMS, *WHISPERS}
 YAMLS = [path for path in ALL if path not in OTHERS]  # of recognisers
 # What reads a YAML: a recipe's script and modules of `training`.
 ASR = ("asr", "beam_search", "data", "experiment", "settings", "tokenizer")
@@ -37,6 +38,9 @@ SCRIPTS = {
     ),
     **dict.fromkeys(
         AUDIO_LMS, ("AudioLM/train.py", "audio_lm", "audio_lm_data")
+    ),
+    **dict.fromkeys(
+        WHISPERS, ("Whisper/train.py", "whisper", "whisper_data")
     ),
 }
 NAMES = [path.stem for path in ALL]
