@@ -10,9 +10,9 @@ among it.
 > python benchmarks/whisper.py padding NAME=FOLDER ... [--limit 100]
 > python benchmarks/whisper.py live NAME=FOLDER ... [--limit 100]
 
-A folder is laid out as LibriSpeech is, or has SpeechBrain's `transcripts.json`.
-Texts are compared in Whisper's normaliser. Utterances are done one at a time,
-in one thread.
+A folder is laid out as LibriSpeech is; a manifest will do as well, such as
+`benchmarks/speech.jsonl`. Texts are compared in Whisper's normaliser.
+Utterances are done one at a time, in one thread; times are the processor's.
 
 Authors
 * speechbrain_lact contributors 2026
@@ -47,13 +47,7 @@ def utterances(folder, limit=None):
     """
     from speechbrain_lact.dataio.manifests import Skipped, read_manifest
 
-    manifest = Path(folder) / "transcripts.json"
-    if manifest.is_file():
-        rows = json.loads(manifest.read_text()).values()
-        found = [(str(Path(folder) / r["wav"]), r["wrd"]) for r in rows]
-    else:
-        rows = read_manifest(folder, Skipped())
-        found = [(row.wav, row.wrd) for row in rows]
+    found = [(row.wav, row.wrd) for row in read_manifest(folder, Skipped())]
     step = max(len(found) / limit, 1) if limit else 1
     return [found[int(i * step)] for i in range(int(len(found) / step))]
 
@@ -86,14 +80,14 @@ def measure(asr, rows):
         wav, reference = asr.load_audio(path), normalise(text)
         found["words"] += len(reference.split())
         found["audio"] += len(wav) / asr.sample_rate
-        began = time.perf_counter()
+        began = time.process_time()
         frames, _, (end,) = asr.encode_batch(wav[None], one)
-        found["encoder"] += time.perf_counter() - began
+        found["encoder"] += time.process_time() - began
         for padding in PADDINGS:
             seen = end + round(padding / asr.frame_seconds)
-            began = time.perf_counter()
+            began = time.process_time()
             (tokens,), _, _ = asr.mods.searcher(frames[:, :seen], one)
-            decoder[padding] += time.perf_counter() - began
+            decoder[padding] += time.process_time() - began
             said = normalise(asr.tokenizer.decode(tokens))
             errors[padding] += count_word_errors(reference, said)
     found["paddings"] = {
