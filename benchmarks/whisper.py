@@ -2,7 +2,8 @@
 """Whisper tiny.en on files and live.
 
 `padding`: word errors and time, by the seconds that the decoder sees behind
-the audio. The encoder always takes 30 s, its time is the same.
+the audio, with the gated layers and without. The encoder always takes 30 s, its
+time is the same.
 `live`: word errors, lag and speed by the frames of a block; the lag of a word
 is from its end in the audio to when it is given as final, computing time
 among it.
@@ -10,8 +11,7 @@ among it.
 > python benchmarks/whisper.py padding NAME=FOLDER ... [--limit 100]
 > python benchmarks/whisper.py live NAME=FOLDER ... [--limit 100]
 
-A folder is laid out as LibriSpeech is; a manifest will do as well, such as
-`benchmarks/speech.jsonl`. Texts are compared in Whisper's normaliser.
+A folder is laid out as LibriSpeech is; a manifest will do as well. Texts are compared in Whisper's normaliser.
 Utterances are done one at a time, in one thread; times are the processor's.
 
 Authors
@@ -27,7 +27,9 @@ from speechbrain_lact.utils import machine
 from speechbrain_lact.utils.tables import markdown_table
 
 RESULTS = Path(__file__).parent / "results"
-PADDINGS = (30.0, 3.0, 1.0, 0.5, 0.0)
+# Whether the gated layers take part, and seconds behind the audio.
+VARIANTS = [(False, 30.0), (False, 3.0), (False, 0.5), (False, 0.0)]
+VARIANTS += [(True, 3.0), (True, 0.5), (True, 0.0)]
 BLOCKS = (8, 16, 32)
 
 
@@ -74,8 +76,9 @@ def measure(asr, rows):
 
     normalise, one = english_normaliser(), torch.ones(1)
     found = {"utterances": len(rows), "words": 0, "audio": 0.0, "encoder": 0.0}
-    errors = dict.fromkeys(PADDINGS, 0)
-    decoder = dict.fromkeys(PADDINGS, 0.0)
+    gated, asr.gated = asr.gated, None
+    errors = dict.fromkeys(VARIANTS, 0)
+    decoder = dict.fromkeys(VARIANTS, 0.0)
     for path, text in tqdm(rows, disable=None):
         wav, reference = asr.load_audio(path), normalise(text)
         found["words"] += len(reference.split())
@@ -83,17 +86,27 @@ def measure(asr, rows):
         began = time.process_time()
         frames, _, (end,) = asr.encode_batch(wav[None], one)
         found["encoder"] += time.process_time() - began
-        for padding in PADDINGS:
+        for lact, padding in VARIANTS:
             seen = end + round(padding / asr.frame_seconds)
             began = time.process_time()
-            (tokens,), _, _ = asr.mods.searcher(frames[:, :seen], one)
-            decoder[padding] += time.process_time() - began
+            x = frames[:, :seen]
+            if lact:
+                with torch.no_grad():
+                    x = gated.encode(x, one)
+            (tokens,), _, _ = asr.mods.searcher(x, one)
+            decoder[lact, padding] += time.process_time() - began
             said = normalise(asr.tokenizer.decode(tokens))
-            errors[padding] += count_word_errors(reference, said)
-    found["paddings"] = {
-        padding: {"errors": errors[padding], "decoder": decoder[padding]}
-        for padding in PADDINGS
-    }
+            errors[lact, padding] += count_word_errors(reference, said)
+    asr.gated = gated
+    found["variants"] = [
+        {
+            "lact": lact,
+            "padding": padding,
+            "errors": errors[lact, padding],
+            "decoder": decoder[lact, padding],
+        }
+        for lact, padding in VARIANTS
+    ]
     return found
 
 
@@ -101,20 +114,21 @@ def table(found):
     """Markdown: a line for each corpus and padding."""
     rows = []
     for name, one in found.items():
-        for padding, part in one["paddings"].items():
+        for part in one["variants"]:
             took = one["encoder"] + part["decoder"]
             rows.append(
                 [
                     name,
                     one["utterances"],
-                    padding,
+                    "with LaCT" if part["lact"] else "Whisper",
+                    part["padding"],
                     f"{100 * part['errors'] / one['words']:.1f} %",
                     f"{1e3 * part['decoder'] / one['audio']:.0f} ms",
                     f"{1e3 * took / one['audio']:.0f} ms",
                 ]
             )
-    head = ["corpus", "utterances", "seconds behind the audio", "WER"]
-    head += ["decoder, a second of audio", "with the encoder"]
+    head = ["corpus", "utterances", "model", "seconds behind the audio"]
+    head += ["WER", "decoder, a second of audio", "with the encoder"]
     return markdown_table(rows, head)
 
 

@@ -42,13 +42,12 @@ def asr():
 
 @pytest.fixture(scope="module")
 def speech():
-    """Words and samples of twelve sentences."""
-    lines = (ROOT / "benchmarks" / "speech.jsonl").read_text().splitlines()
-    found = {}
-    for line in map(json.loads, lines):
-        path = DATA / "speech" / Path(line["audio_filepath"]).name
-        found[line["text"]] = AudioFile(path, RATE).read()
-    return found
+    """Words and samples of ten sentences."""
+    rows = json.loads((DATA / "speech" / "transcripts.json").read_text())
+    return {
+        row["wrd"]: AudioFile(DATA / "speech" / row["wav"], RATE).read()
+        for row in rows.values()
+    }
 
 
 @pytest.fixture(scope="module")
