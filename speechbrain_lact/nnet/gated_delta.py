@@ -159,6 +159,10 @@ class GatedDelta(Mixer):
 
     state_class = GatedDeltaState
 
+    block = 64
+    """Frames that are taken together; of no influence but for speed and
+    rounding."""
+
     def __init__(self, d_model, nhead, dropout=0.0, causal=False, expand_v=1.0):
         super().__init__(d_model, nhead, dropout, causal)
         for name, value in (("d_model", d_model), ("nhead", nhead)):
@@ -269,7 +273,9 @@ class GatedDelta(Mixer):
             zero_padding(y, mask).transpose(1, 2) for y in (decay, strength)
         )
         with torch.autocast(x.device.type, enabled=False):
-            out, memory = gated_delta_rule(q, k, v, decay, strength, memory)
+            out, memory = gated_delta_rule(
+                q, k, v, decay, strength, memory, self.block
+            )
             size = (out.square().mean(-1, keepdim=True) + NORM_EPS).rsqrt()
             out = out * size * self.norm * gate
         return self.out_proj(out.transpose(1, 2).flatten(2).to(x.dtype)), memory
