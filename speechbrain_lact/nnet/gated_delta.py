@@ -223,36 +223,12 @@ class GatedDelta(Mixer):
         waiting = self.nothing_waits(batch)
         return GatedDeltaState(memory, waiting, waiting.counts)
 
-    def forward(
-        self,
-        query,
-        key,
-        value,
-        attn_mask=None,
-        key_padding_mask=None,
-        return_attn_weights=True,
-        pos_embs=None,
-        state=None,
-        final=True,
-        window=None,
-        ends=None,
-        plan=None,
-    ):
-        """As `Mixer.forward`. The memory goes on after the end of a sequence
+    def mix(self, x, plan, state, final, window):
+        """As `Mixer.mix`. The memory goes on after the end of a sequence
         (`final`)."""
-        x = self.check_input(query, key, value, attn_mask, state)
-        waiting = state and state.waiting
-        if plan is None:
-            x, waiting, plan = self.make_plan(
-                x, key_padding_mask, ends, state, final, window
-            )
         memory = (state or self.initial_state(len(x))).memory
         out, memory = self._remember(x, plan.mask, memory)
-        out = zero_padding(out, plan.mask)
-        if state is None:
-            return (out, None) if return_attn_weights else out
-        lengths = plan.counts(plan.lengths)
-        return out, None, GatedDeltaState(memory, waiting, lengths)
+        return out, GatedDeltaState(memory)
 
     def _remember(self, x, mask, memory):
         """Reads and writes the memory; [B, T, E] in and out."""

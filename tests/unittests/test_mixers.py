@@ -265,30 +265,16 @@ class Mean(Mixer):
         total = self.proj.weight.new_zeros(batch, self.d_model)
         return MeanState(total, waiting.counts, waiting, waiting.counts)
 
-    def forward(
-        self, query, key, value, attn_mask=None, key_padding_mask=None,
-        state=None, final=True, window=None, ends=None, plan=None,
-    ):  # fmt: skip
-        x = self.check_input(query, key, value, attn_mask, state)
-        start, waiting = state or self.initial_state(len(x)), None
-        if plan is None:
-            x, waiting, plan = self.make_plan(
-                x, key_padding_mask, ends, state, final, window
-            )
+    def mix(self, x, plan, state, final, window):
+        state = state or self.initial_state(len(x))
         mask = torch.ones_like(x[..., :1])
         if plan.mask is not None:
             mask = plan.mask.unsqueeze(-1).to(x)
-        total = start.total[:, None] + (x * mask).cumsum(1)
-        count = start.count[:, None, None] + mask.cumsum(1)
-        out = self.proj(total / count) * mask
-        if state is None:
-            return out, None
-        lengths = plan.counts(plan.lengths)
-        new = MeanState(
-            start.total + (x * mask).sum(1), start.count + lengths,
-            waiting or state.waiting, lengths,
-        )  # fmt: skip
-        return out, None, new
+        total = state.total[:, None] + (x * mask).cumsum(1)
+        count = state.count[:, None, None] + mask.cumsum(1)
+        after = state.count + plan.counts(plan.lengths)
+        new = MeanState(state.total + (x * mask).sum(1), after)
+        return self.proj(total / count), new
 
 
 def test_a_mixer_is_one_line(monkeypatch, tmp_path, device):
