@@ -16,6 +16,7 @@ from speechbrain_lact.lobes.models.transformer.encoder import (
 from speechbrain_lact.lobes.models.transformer.layers import LaCTConformerLayer
 from speechbrain_lact.lobes.models.transformer.TransformerASR import (
     LACT_OPTIONS,
+    THEIR_TYPES,
     TransformerASR,
 )
 from speechbrain_lact.nnet.lact import LaCTState
@@ -69,7 +70,7 @@ def close(got, expected):
 def test_by_name(name, kind, device):
     """It is built, trained, and knows nothing of padding."""
     net = model(name, kind).to(device)
-    assert net.has_lact
+    assert net.carries_state
     for layer in net.encoder.layers:
         assert type(layer.mixer) is MIXERS[name]
     src, lengths = frames(device), torch.tensor([1.0, 11 / 19], device=device)
@@ -215,6 +216,19 @@ def test_every_lact_keyword_is_an_argument():
         "checkpoint": first.rule.checkpoint,
     }
     assert {name: known[name] for name in wanted} == wanted
+
+
+def test_names_of_attention():
+    """SpeechBrain's are as it knows them, and a name that nobody knows is
+    answered with those that there are."""
+    for name in THEIR_TYPES:
+        kind = "transformer" if name == "RoPEMHA" else "conformer"
+        assert not model(name, kind).carries_state
+    for name in ("lact", "RopeMHA", None):
+        with pytest.raises(ValueError) as error:
+            model(name, lact_chunk_size=4)
+        for known in (*MIXERS, *THEIR_TYPES, repr(name)):
+            assert known in str(error.value)
 
 
 def test_refused():
