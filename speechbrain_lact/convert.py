@@ -128,8 +128,8 @@ def retrofit(net, chunk_size=512, window=None, **lact):
             f"retrofit needs a TransformerASR of SpeechBrain with an encoder, "
             f"not {type(net).__name__}"
         )
-    if getattr(net, "has_lact", False):
-        raise ValueError("this network has LaCT already")
+    if getattr(net, "carries_state", False):
+        raise ValueError("this network has a mixer of ours already")
     like_host(net.attention_type, 1)
     theirs = net.encoder.layers
     kind = next(k for k, part in PARTS.items() if hasattr(theirs[0], part))

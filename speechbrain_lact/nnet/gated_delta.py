@@ -159,6 +159,10 @@ class GatedDelta(Mixer):
 
     state_class = GatedDeltaState
 
+    block = 64
+    """Frames that are taken together; of no influence but for speed and
+    rounding."""
+
     def __init__(self, d_model, nhead, dropout=0.0, causal=False, expand_v=1.0):
         super().__init__(d_model, nhead, dropout, causal)
         for name, value in (("d_model", d_model), ("nhead", nhead)):
@@ -219,36 +223,12 @@ class GatedDelta(Mixer):
         waiting = self.nothing_waits(batch)
         return GatedDeltaState(memory, waiting, waiting.counts)
 
-    def forward(
-        self,
-        query,
-        key,
-        value,
-        attn_mask=None,
-        key_padding_mask=None,
-        return_attn_weights=True,
-        pos_embs=None,
-        state=None,
-        final=True,
-        window=None,
-        ends=None,
-        plan=None,
-    ):
-        """As `Mixer.forward`. The memory goes on after the end of a sequence
+    def mix(self, x, plan, state, final, window):
+        """As `Mixer.mix`. The memory goes on after the end of a sequence
         (`final`)."""
-        x = self.check_input(query, key, value, attn_mask, state)
-        waiting = state and state.waiting
-        if plan is None:
-            x, waiting, plan = self.make_plan(
-                x, key_padding_mask, ends, state, final, window
-            )
         memory = (state or self.initial_state(len(x))).memory
         out, memory = self._remember(x, plan.mask, memory)
-        out = zero_padding(out, plan.mask)
-        if state is None:
-            return (out, None) if return_attn_weights else out
-        lengths = plan.counts(plan.lengths)
-        return out, None, GatedDeltaState(memory, waiting, lengths)
+        return out, GatedDeltaState(memory)
 
     def _remember(self, x, mask, memory):
         """Reads and writes the memory; [B, T, E] in and out."""
@@ -269,7 +249,9 @@ class GatedDelta(Mixer):
             zero_padding(y, mask).transpose(1, 2) for y in (decay, strength)
         )
         with torch.autocast(x.device.type, enabled=False):
-            out, memory = gated_delta_rule(q, k, v, decay, strength, memory)
+            out, memory = gated_delta_rule(
+                q, k, v, decay, strength, memory, self.block
+            )
             size = (out.square().mean(-1, keepdim=True) + NORM_EPS).rsqrt()
             out = out * size * self.norm * gate
         return self.out_proj(out.transpose(1, 2).flatten(2).to(x.dtype)), memory

@@ -354,9 +354,10 @@ class LaCT(Mixer):
                 window = window, window
             left, right = _two("window", window)
             window = Window(left=left, right=right)
-        return self._check_window(window)
+        return self.check_window(window)
 
-    def _check_window(self, window):
+    def check_window(self, window):
+        """As `Mixer.check_window`."""
         if self.order == "apply_update" and (
             window.frames_left < self.chunk_size
         ):
@@ -601,102 +602,34 @@ class LaCT(Mixer):
     def _by_row(self, tensor):
         return tensor.unflatten(0, (-1, self.fast_heads))
 
-    def forward(
-        self,
-        query,
-        key,
-        value,
-        attn_mask=None,
-        key_padding_mask=None,
-        return_attn_weights=True,
-        pos_embs=None,
-        state=None,
-        final=True,
-        window=None,
-        ends=None,
-        plan=None,
-    ):
-        """Self-attention and memory.
-
-        Arguments
-        ---------
-        query, key, value : torch.Tensor
-            The same input [B, T, E].
-        attn_mask : None
-            Not supported: the window and the order say what a frame sees.
-        key_padding_mask : torch.Tensor, optional
-            [B, T], True = padding, after the last real frame.
-        return_attn_weights : bool
-            Kept for compliance; there are no weights to return.
-        pos_embs : None
-            Not used; kept for compliance.
-        state : LaCTState, optional
-            Where to go on.
-        final : bool
-            Whether the sequence ends with this input. Then its tail is
-            learned and the window is emptied; only the memory goes on. Used
-            with `state` alone: without one, a call is a whole sequence.
-        window : Window, optional
-            A window for this call (dynamic chunk training).
-        ends : torch.Tensor, optional
-            Boolean [B, T], True where a chunk may end after the frame; with
-            `least_chunk`, and only then.
-        plan : ChunkPlan, optional
-            What the host knows of the call, in place of `key_padding_mask`
-            and `ends`: an encoder gives all its layers the same. Padding is
-            then finite, and no frames may have to wait.
-
-        Returns
-        -------
-        out : torch.Tensor
-            [B, T, E], zeros at padding. With a state, the frames that could
-            be answered, `state.lengths` of them.
-        attn : None
-            There are no attention weights.
-        state : LaCTState
-            Only if a state was given.
-        """
-        x = self.check_input(query, key, value, attn_mask, state)
-        window = self._check_window(window) if window else self.window
-        carried, waiting, own = state, state and state.waiting, plan is None
-        if own:
-            x, waiting, plan = self.make_plan(
-                x, key_padding_mask, ends, state, final, window
-            )
+    def mix(self, x, plan, state, final, window):
+        """As `Mixer.mix`. At the end of a sequence (`final`) its tail is
+        learned and the window is emptied; only the memory goes on."""
         if state is not None and not final and window.right:
             raise ValueError(
                 "a window with a right side takes whole sequences: use "
                 "final=True, or a causal or block window"
             )
         projected = F.linear(x, self.in_proj_weight, self.in_proj_bias)
-        if not final and is_step(self, x, carried, window, plan):
-            out, state = step(self, x, projected, carried, window, plan)
-            return out, None, state
+        if not final and is_step(self, x, state, window, plan):
+            return step(self, x, projected, state, window, plan)
         heads = projected.unflatten(-1, (3, self.nhead, -1)).unbind(2)
         out, near = window_attention(
             *heads,
             window,
             plan=plan,
-            state=carried and carried.window,
+            state=state and state.window,
             scale=self.scale,
             dropout=self.dropout if self.training else 0.0,
             rotary=self.rotary,
-            final=final or carried is None,
+            final=final or state is None,
             keep=self.window,
         )
-        out = out.flatten(2)
-        memory = None
+        out, memory = out.flatten(2), None
         if self.fast:
-            read, memory = self._remember(x, projected, plan, carried, final)
+            read, memory = self._remember(x, projected, plan, state, final)
             out = out + read.to(out.dtype)
-            # A layer alone keeps quiet on a device; its state has the number.
-            if own and x.is_cpu:
-                plan.report()
-        out = zero_padding(self.out_proj(out), plan.mask)
-        if carried is None:
-            return (out, None) if return_attn_weights else out
-        lengths = plan.counts(plan.lengths)
-        return out, None, LaCTState(memory, near, waiting, lengths)
+        return self.out_proj(out), LaCTState(memory, near)
 
     def _remember(self, x, projected, plan, state, final):
         """Reads and updates the fast weights; [B, T, E] in and out."""

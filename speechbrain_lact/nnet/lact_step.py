@@ -105,7 +105,6 @@ def step(layer, x, projected, state, window, plan):
         state,
         fast=memory,
         window=WindowState(keys, values, counts),
-        lengths=plan.counts([1] * rows),
     )
     return layer.out_proj(out), state
 

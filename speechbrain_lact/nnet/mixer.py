@@ -3,15 +3,15 @@ look at others, be it attention or a recurrent memory.
 
 A mixer that is added is a subclass of `Mixer` in a file of its own and a line
 in `speechbrain_lact.nnet.mixers`; another in `OTHERS` of its property tests
-(`tests/unittests/test_law.py`). It says how wide it is (`d_model`), what it
-carries (`initial_state`) and what it answers (`forward`); the rest is here and
-fits every mixer that answers each frame as it comes.
+(`tests/unittests/test_law.py`). It says what it carries (`initial_state`) and
+what it answers (`mix`); the rest is here and fits every mixer that answers each
+frame as it comes.
 
 Authors
 * speechbrain_lact contributors 2026
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import nn
 
@@ -29,7 +29,7 @@ class MixerState(State):
 
     A subclass has at least the fields `waiting` (a `Waiting`: inputs that
     cannot be answered yet) and `lengths` (number of output frames of the call
-    that made the state). Where the memory can be kept from learning, it
+    that made the state); `Mixer.forward` fills them. Where the memory can be kept from learning, it
     overrides what is below.
     """
 
@@ -71,8 +71,8 @@ class Mixer(nn.Module):
     are, with a state in and out.
 
     A subclass sets `state_class`, makes its parameters, and has the methods
-    `forward` and `initial_state`; `reset_parameters` draws its weights anew.
-    The arguments of its constructor begin as those below.
+    `mix` and `initial_state`; `reset_parameters` draws its weights anew. The
+    arguments of its constructor begin as those below.
 
     Arguments
     ---------
@@ -182,8 +182,8 @@ class Mixer(nn.Module):
             mixer that takes them (`check_ends`).
         plan : ChunkPlan, optional
             What the host knows of the call, in place of `key_padding_mask`
-            and `ends`. No frames may then have to wait, and padding is finite
-            but not zero: `zero_padding(y, plan.mask)` keeps it out of a state.
+            and `ends`: an encoder gives all its layers the same. No frames may
+            then have to wait, and padding is finite.
 
         Returns
         -------
@@ -195,7 +195,69 @@ class Mixer(nn.Module):
         state : MixerState
             Only if a state was given.
         """
+        x = self.check_input(query, key, value, attn_mask, state)
+        window = self.check_window(window) if window else self.window
+        waiting, own = state and state.waiting, plan is None
+        if own:
+            x, waiting, plan = self.make_plan(
+                x, key_padding_mask, ends, state, final, window
+            )
+        out, new = self.mix(x, plan, state, final, window)
+        # A layer alone keeps quiet on a device; its state has the number.
+        if own and x.is_cpu:
+            plan.report()
+        out = zero_padding(out, plan.mask)
+        if state is None:
+            return (out, None) if return_attn_weights else out
+        lengths = plan.counts(plan.lengths)
+        return out, None, replace(new, waiting=waiting, lengths=lengths)
+
+    def mix(self, x, plan, state, final, window):
+        """What `forward` answers to frames that need not wait.
+
+        Arguments
+        ---------
+        x : torch.Tensor
+            The frames [B, T, E]. Padding is finite but not zero:
+            `zero_padding(y, plan.mask)` keeps it out of a state.
+        plan : ChunkPlan
+            What the host knows of the call; `plan.mask` [B, T] is True at real
+            frames, None if all are.
+        state : MixerState
+            Where to go on; None for a call without a state.
+        final : bool
+            Whether the sequence ends with these frames; with `state` alone.
+        window : Window
+            That of this call, or the layer's own.
+
+        Returns
+        -------
+        out : torch.Tensor
+            [B, T, E]; what stands at padding is of no influence.
+        state : MixerState
+            After these frames; `waiting` and `lengths` are filled in later.
+            Not used in a call without a state.
+        """
         raise NotImplementedError
+
+    def check_window(self, window):
+        """Refuses a window that the layer cannot have.
+
+        Arguments
+        ---------
+        window : Window
+            The layer's own, or one for a call.
+
+        Returns
+        -------
+        Window
+            The same.
+
+        Raises
+        ------
+        ValueError
+        """
+        return window
 
     def configuration(self):
         """What, beside the weights, changes the answers of the layer.

@@ -4,7 +4,7 @@ Authors
 * speechbrain_lact contributors 2026
 """
 
-from speechbrain_lact.nnet.full_attention import FullAttention, WindowAttention
+from speechbrain_lact.nnet.attention import FullAttention, WindowAttention
 from speechbrain_lact.nnet.gated_delta import GatedDelta
 from speechbrain_lact.nnet.lact import LaCT
 

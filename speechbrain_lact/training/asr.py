@@ -43,8 +43,10 @@ class ASR(GlobalBatches, sb.Brain):
         self.has_decoder = hasattr(self.modules, "seq_lin")
         encoder = self.modules.Transformer
         self.has_memory = "none" not in self.hparams.test_memory
-        if self.has_memory and not getattr(encoder, "has_lact", False):
-            raise ValueError("test_memory: [none] for encoders without LaCT")
+        if self.has_memory and not getattr(encoder, "carries_state", False):
+            raise ValueError(
+                "test_memory: [none] for encoders that carry no state"
+            )
         self.memory = "carried" if self.has_memory else "none"
         self.bad_files, self.history, self.searcher = set(), [], None
         if self.has_memory:

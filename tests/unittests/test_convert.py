@@ -100,7 +100,7 @@ def test_outputs_are_those_of_the_host(kind, attention, before, causal):
     net = host(kind, attention, before, causal)
     for dtype, bound in ((torch.float64, 1e-9), (torch.float32, 1e-5)):
         ours = retrofit(net.to(dtype), chunk_size=CHUNK)
-        assert isinstance(ours, TransformerASR) and ours.has_lact
+        assert isinstance(ours, TransformerASR) and ours.carries_state
         src, tgt, lengths = batch(dtype)
         for got, expected in zip(
             ours(src, tgt, lengths), net(src, tgt, lengths)

@@ -7,12 +7,16 @@ module could be asked for it all the same, it must refuse.
 `python test_law.py FOLDER` is the new process of the property `save`.
 """
 
+import ast
 import math
 import os
 import subprocess
 import sys
-from dataclasses import dataclass, fields
+from contextlib import contextmanager
+from dataclasses import dataclass, fields, replace
 from functools import cache
+from pathlib import Path
+from unittest import mock
 
 import pytest
 import torch
@@ -26,9 +30,17 @@ from torch import nn
 
 from speechbrain.utils.dynamic_chunk_training import DynChunkTrainConfig
 from speechbrain_lact.lobes.features import Fbank
+from speechbrain_lact.lobes.models.audio_lm.state import (
+    AudioLMState,
+    TransformerAudioLMState,
+)
 from speechbrain_lact.lobes.models.convolution import (
     ConvolutionFrontEnd,
     FrontEndState,
+)
+from speechbrain_lact.lobes.models.LaCTAudioLM import (
+    LaCTAudioLM,
+    TransformerAudioLM,
 )
 from speechbrain_lact.lobes.models.transformer.decoder import (
     LaCTDecoderState,
@@ -39,11 +51,15 @@ from speechbrain_lact.lobes.models.transformer.encoder import (
     LaCTEncoderState,
 )
 from speechbrain_lact.lobes.models.transformer.TransformerASR import (
+    LACT_OPTIONS,
     TransformerASR,
 )
+from speechbrain_lact.nnet import window_attention
 from speechbrain_lact.nnet.counts import known_values
+from speechbrain_lact.nnet.fast_network import INNER_LOSSES
 from speechbrain_lact.nnet.fast_weight import FastWeightState, fast_weight_scan
 from speechbrain_lact.nnet.frames import length_mask
+from speechbrain_lact.nnet.gated_delta import GatedDelta
 from speechbrain_lact.nnet.lact import LaCT, LaCTState
 from speechbrain_lact.nnet.mixers import MIXERS
 from speechbrain_lact.nnet.state import State, Waiting, nested
@@ -57,8 +73,18 @@ EXACT = 1e-9  # float64
 # of one frame has slope 500 at zero) in more than one layer: 2e-9 was met.
 DEEP_GRADIENT = 1e-8
 FLOAT32 = {"sgd": 1e-5, "adam": 1e-5, "muon": 2e-4}
+ROUNDING = 2**-8  # of one number in bfloat16
 
 OPTIMIZERS = ["sgd", "adam", "muon"]
+
+# Options of LaCT that are drawn, alone or all together.
+OPTIONS = {
+    "expansion": 1.5,
+    "silu_values": False,
+    "rotary": False,
+    "bias": True,
+    "checkpoint": True,
+}
 
 # What a frame sees: update order, window, and whether pieces are possible.
 LAYOUTS = {
@@ -92,6 +118,8 @@ KINDS = {
     "whole": "ConvolutionFrontEnd and TransformerASR, from features",
     "wave": "Fbank, ConvolutionFrontEnd and TransformerASR, from waveforms",
     "decoder": "LaCTTransformerDecoder",
+    "audio_lm": "LaCTAudioLM",
+    "full_audio_lm": "TransformerAudioLM",
     **dict.fromkeys(OTHERS, "another mixer"),
     **{f"{name} conformer": "a Conformer with it" for name in OTHERS},
 }
@@ -104,7 +132,27 @@ PROPERTIES = (
     "causal",
     "backend",
     "host",
+    "window",
 )
+
+# The law of what needs more than frames and lengths: the tests that hold it.
+ELSEWHERE = {
+    "chunks that end at boundaries": {
+        name: f"test_boundaries.test_{name}"
+        for name in ("batch", "split", "rows", "save")
+    },
+    "initial memory by domain and voice": dict.fromkeys(
+        ("batch", "rows", "save"), "test_initial_memory.test_law"
+    ),
+    "tokens of audio": {
+        "split": "test_audio_lm.test_steps_are_teacher_forcing",
+        "causal": "test_audio_lm.test_nothing_is_seen_before_its_time",
+    },
+    "generation of audio": {
+        "rows": "test_audio_lm.test_rows_do_not_change_each_other",
+        "save": "test_audio_lm.test_interrupted_saved_and_loaded",
+    },
+}
 
 # (property, kind, layout): reason; None stands for all.
 EXEMPT = {
@@ -133,7 +181,21 @@ EXEMPT = {
     ("step", "wave", None): "a step is more than a frame: `split`",
     ("causal", "wave", None): "a window of the STFT is centred: `whole`",
     ("host", "wave", None): "same layers as `whole`",
+    ("host", "full_audio_lm", None): "there are no fast weights",
+    ("window", "scan", None): "it has no window",
+    **{
+        ("window", kind, None): "a call has the window of its layers"
+        for kind in KINDS
+        if kind not in ("scan", "mixer", *OTHERS)
+    },
+    ("window", "mixer", "blocks"): "a step is a block: test_dynamic_chunks",
+    ("window", "mixer", "chunks"): "a step is a chunk: test_dynamic_chunks",
+    ("window", "mixer", "utterance"): "takes whole utterances",
+    ("window", "mixer", "offline"): "takes whole utterances",
 }
+for layout in set(LAYOUTS) - {"causal"}:
+    for kind in ("audio_lm", "full_audio_lm"):
+        EXEMPT[None, kind, layout] = "it is causal"
 for name in OTHERS:
     for kind in (name, f"{name} conformer"):
         EXEMPT["host", kind, None] = "there are no fast weights"
@@ -226,7 +288,9 @@ class Scan(Subject):
 
     width, state_class = 5, FastWeightState
 
-    def __init__(self, layout, chunk, optimizer, weight_norm, momentum, **_):
+    def __init__(
+        self, layout, chunk, optimizer, weight_norm, momentum, **options
+    ):
         super().__init__(layout, chunk)
         self.group = 1 if layout == "causal" else chunk
         self.options = {
@@ -235,6 +299,7 @@ class Scan(Subject):
             "optimizer": optimizer,
             "weight_norm": weight_norm,
             "base_lr": 0.03,
+            **options,
         }
         self.momentum, hidden = momentum, 6
         self.w0 = nn.Parameter(torch.randn(hidden, self.width) / 2)
@@ -308,6 +373,17 @@ class Mixer(Subject):
         return out[0], out[2].lengths, out[2]
 
 
+@contextmanager
+def small_blocks():
+    """Sequences as short as here are several blocks of what works in
+    blocks."""
+    with (
+        mock.patch.object(GatedDelta, "block", 3),
+        mock.patch.multiple(window_attention, LEAST_QUERIES=2, FEW_BLOCKS=1),
+    ):
+        yield
+
+
 class Other(Mixer):
     """Another mixer of the registry; what says how LaCT learns is not for
     it."""
@@ -322,6 +398,10 @@ class Other(Mixer):
         return MIXERS[self.kind](
             self.width, 2, causal=True, **OTHERS[self.kind]
         )
+
+    def forward(self, x, lengths, state=None, final=True):
+        with small_blocks():
+            return super().forward(x, lengths, state, final)
 
 
 class OtherConformer(Mixer):
@@ -347,7 +427,8 @@ class OtherConformer(Mixer):
         )
 
     def forward(self, x, lengths, state=None, final=True):
-        return Encoder.forward(self, x, lengths, state, final)
+        with small_blocks():
+            return Encoder.forward(self, x, lengths, state, final)
 
 
 class Encoder(Subject):
@@ -513,6 +594,61 @@ class Decoder(Subject):
         return out[0], lengths, out[3] if state is not None else None
 
 
+class Frames(nn.Embedding):
+    """Takes its vectors from a batch of frames, each by its place."""
+
+    def forward(self, places):
+        return self.frames[places]
+
+
+class AudioLM(Subject):
+    """A language model of audio tokens, from the sum of their embeddings."""
+
+    state_class, sizes = AudioLMState, (2, 12, 2)
+
+    def __init__(self, layout, chunk, **lact):
+        super().__init__(layout, chunk, **lact)
+        self.net = self.make()
+        self.net.embedding = Frames(1, self.width)
+
+    def make(self):
+        """The model, of one codebook."""
+        options = {k: v for k, v in self.lact.items() if k != "order"}
+        lact = {"fast_heads": 2, **options}
+        return LaCTAudioLM(1, 6, self.width, *self.sizes, lact)
+
+    def initial_state(self, batch):
+        return self.net.initial_state(batch)
+
+    def forward(self, x, lengths, state=None, final=True):
+        # Place 0 is that of padding.
+        frames = x.flatten(0, 1)
+        self.net.embedding.frames = torch.cat([x.new_zeros(1, 8), frames])
+        places = torch.arange(1, len(frames) + 1, device=x.device)
+        out, new = self.net(places.view(*x.shape[:2], 1), lengths, state, final)
+        return out.flatten(2), lengths, new if state is not None else None
+
+
+class FullAudioLM(AudioLM):
+    """The same with full attention."""
+
+    state_class = TransformerAudioLMState
+
+    def make(self):
+        return TransformerAudioLM(1, 6, self.width, *self.sizes)
+
+
+CLASSES = {
+    "scan": Scan,
+    "mixer": Mixer,
+    "whole": Whole,
+    "wave": Wave,
+    "decoder": Decoder,
+    "audio_lm": AudioLM,
+    "full_audio_lm": FullAudioLM,
+}
+
+
 @cache
 def build(kind, layout, dtype=torch.float64, **options):
     """A module whose parameters are all drawn at random."""
@@ -525,9 +661,7 @@ def build(kind, layout, dtype=torch.float64, **options):
         elif kind.split()[0] in OTHERS:
             subject = OtherConformer(kind, layout, **options)
         else:
-            one = (Scan, Mixer, Whole, Wave, Decoder)
-            one = {subject.__name__.lower(): subject for subject in one}
-            subject = one[kind](layout, **options)
+            subject = CLASSES[kind](layout, **options)
         for parameter in subject.parameters():
             parameter.data += 0.1 * torch.randn_like(parameter)
     return subject.eval().to(dtype)
@@ -541,6 +675,25 @@ class Case:
     x: torch.Tensor
     lengths: torch.Tensor
     generator: torch.Generator
+    # Which rows learn, the others only read; None: all.
+    learns: list = None
+
+    def start(self):
+        """State of rows that have seen nothing."""
+        state = self.subject.initial_state(len(self.lengths))
+        if self.learns is None:
+            return state
+        return with_learning(state, self.learns)
+
+    def row(self, row):
+        """One of the rows, alone and without padding."""
+        length, one = int(self.lengths[row]), slice(row, row + 1)
+        return replace(
+            self,
+            x=self.x[one, :length],
+            lengths=self.lengths[one],
+            learns=self.learns and self.learns[one],
+        )
 
     def more(self, lengths):
         """Another ragged batch."""
@@ -549,6 +702,28 @@ class Case:
         ).to(self.x)
         lengths = torch.as_tensor(lengths, device=x.device)
         return poison(x, lengths), lengths
+
+
+def with_learning(state, learns):
+    """The state; of its rows some learn from now on, the others only read."""
+    if isinstance(state, FastWeightState):
+        rows = torch.tensor(learns, device=state.learning.device)
+        return replace(state, learning=rows)
+    if isinstance(state, LaCTState):
+        rows = torch.tensor(learns, device=state.lengths.device)
+        return state.learn(rows, tuple(learns))
+    if hasattr(state, "learn"):
+        return state.learn(learns)
+    changed = {}
+    for field in fields(state):
+        value = getattr(state, field.name)
+        if isinstance(value, State):
+            changed[field.name] = with_learning(value, learns)
+        elif isinstance(value, list):
+            changed[field.name] = [
+                with_learning(item, learns) for item in value
+            ]
+    return replace(state, **changed)
 
 
 def poison(x, lengths):
@@ -567,11 +742,34 @@ def draw_lengths(data, subject, rows):
     return [max(subject.times(n, seed + i), 1) for i, n in enumerate(lengths)]
 
 
+def takes(kind):
+    """Which of LaCT's options a kind has."""
+    if kind.split()[0] in OTHERS or kind == "full_audio_lm":
+        return []
+    if kind == "scan":
+        return ["checkpoint"]
+    if kind in ("whole", "wave"):
+        return [name for name in OPTIONS if f"lact_{name}" in LACT_OPTIONS]
+    return list(OPTIONS)
+
+
+def draw_options(data, kind):
+    """Options of LaCT, and what its inner loss is."""
+    known = takes(kind)
+    if not known:
+        return {}
+    names = data.draw(st.sampled_from([[], *([n] for n in known), known]))
+    loss = data.draw(st.sampled_from(sorted(INNER_LOSSES)))
+    return {"inner_loss": loss, **{name: OPTIONS[name] for name in names}}
+
+
 def draw_case(data, kind, layout, optimizer, device, dtype=torch.float64):
     """Draws what the cell leaves open."""
     if optimizer == "any":
         optimizer = data.draw(st.sampled_from(OPTIMIZERS))
-    some = {"upper": data.draw(st.booleans())} if kind in ENCODERS else {}
+    some = draw_options(data, kind)
+    if kind in ENCODERS:
+        some["upper"] = data.draw(st.booleans())
     subject = build(
         kind,
         layout,
@@ -591,7 +789,13 @@ def draw_case(data, kind, layout, optimizer, device, dtype=torch.float64):
     time = max(lengths) + data.draw(st.integers(0, 2))
     x = subject.inputs(rows, time, generator).to(device, dtype)
     lengths = torch.tensor(lengths, device=device)
-    return Case(subject, poison(x, lengths), lengths, generator), optimizer
+    learns = None
+    if takes(kind) and data.draw(st.sampled_from([True, False, False])):
+        learns = data.draw(
+            st.lists(st.booleans(), min_size=rows, max_size=rows)
+        )
+    case = Case(subject, poison(x, lengths), lengths, generator, learns)
+    return case, optimizer
 
 
 def close(got, expected, bound=EXACT):
@@ -655,6 +859,16 @@ def test_all_mixers_are_here():
     assert set(OTHERS) == set(MIXERS) - {"LaCT"}
 
 
+@pytest.mark.parametrize("what", ELSEWHERE)
+def test_there_is_such_a_test(what):
+    """What the table says of other files is so."""
+    assert set(ELSEWHERE[what]) <= set(PROPERTIES)
+    for place in ELSEWHERE[what].values():
+        file, _, name = place.partition(".")
+        tree = ast.parse(Path(__file__).with_name(f"{file}.py").read_text())
+        assert name in [getattr(node, "name", None) for node in tree.body]
+
+
 def test_table_is_complete():
     """Each property has a cell somewhere or one reason for all."""
     for prop in PROPERTIES:
@@ -668,15 +882,22 @@ def test_table_is_complete():
 
 def check_batch(case, row, bound=EXACT):
     """A row alone equals that row in the batch."""
-    subject, lengths = case.subject, case.lengths
-    x = case.x.clone().requires_grad_()
-    out, count, _ = subject(x, lengths)
+    subject, single, length = case.subject, case.row(row), case.lengths[row]
+
+    def call(case):
+        """Without a state, if nothing is to be said to it."""
+        x, start = case.x.clone().requires_grad_(), None
+        if case.learns is not None:
+            start = case.start()
+        out, count, state = subject(x, case.lengths, start, True)
+        check_learning(case, state)
+        return x, out, count
+
+    x, out, count = call(case)
     got = real(out, count)[row]
     dx, dp = gradients(subject, [got], x)
 
-    length = int(lengths[row])
-    single = case.x[row : row + 1, :length].clone().requires_grad_()
-    alone, number, _ = subject(single, lengths[row : row + 1])
+    single, alone, number = call(single)
     assert int(number) == int(count[row]) == alone.shape[1]
     close([got], [alone[0]], bound)
     dx_alone, dp_alone = gradients(subject, [alone[0]], single)
@@ -694,6 +915,14 @@ def test_batch(kind, layout, optimizer, device, data):
     """A row alone equals that row in a padded batch with NaN padding."""
     case, _ = draw_case(data, kind, layout, optimizer, device)
     check_batch(case, data.draw(st.integers(0, len(case.lengths) - 1)))
+
+
+def check_learning(case, state):
+    """Rows that only read have made no updates."""
+    for name, steps in tensors(state).items() if case.learns else ():
+        if name.endswith("steps"):
+            for row, learns in zip(steps, case.learns):
+                assert learns or not bool(row.any()), name
 
 
 def pieces_of(data, lengths):
@@ -740,9 +969,10 @@ def check_known(state):
 def check_split(case, pieces, final, bound=EXACT):
     """Pieces with the carried state equal one call on the whole."""
     subject, lengths = case.subject, case.lengths
-    start = subject.initial_state(len(lengths))
+    start = case.start()
     x = case.x.clone().requires_grad_()
     out, count, state = subject(x, lengths, start, final)
+    check_learning(case, state)
     whole = real(out, count)
     dx, dp = gradients(subject, whole, x)
     got, state2 = run_pieces(subject, x, pieces, start, final)
@@ -753,7 +983,7 @@ def check_split(case, pieces, final, bound=EXACT):
     same_state(state2, state, bound)
     check_known(state)
     check_known(state2)
-    if final:
+    if final and case.learns is None:
         # And the state is no more than an option.
         with torch.no_grad():
             out, count, _ = subject(case.x, lengths)
@@ -776,19 +1006,9 @@ def test_split(kind, layout, optimizer, device, data):
 def test_step(kind, layout, optimizer, device, data):
     """Frame by frame equals the whole."""
     case, _ = draw_case(data, kind, layout, optimizer, device)
-    row = data.draw(st.integers(0, len(case.lengths) - 1))
-    length = int(case.lengths[row])
-    steps = [[(i, i + 1)] for i in range(length)]
-    check_split(
-        Case(
-            case.subject,
-            case.x[row : row + 1, :length],
-            case.lengths[row : row + 1],
-            case.generator,
-        ),
-        steps,
-        data.draw(st.booleans()),
-    )
+    case = case.row(data.draw(st.integers(0, len(case.lengths) - 1)))
+    steps = [[(i, i + 1)] for i in range(int(case.lengths[0]))]
+    check_split(case, steps, data.draw(st.booleans()))
 
 
 def check_windows(data, layer, narrow, device):
@@ -840,27 +1060,28 @@ def check_windows(data, layer, narrow, device):
             close([out[row : row + 1]], [whole])
 
 
-@pytest.mark.parametrize("fast", [True, False])
+@cells("window", False)
 @FIFTY
 @given(data=st.data())
-def test_window_of_a_call(fast, device, data):
+def test_window_of_a_call(kind, layout, optimizer, device, data):
     """A smaller window for one call holds for single frames, and for that
     call alone."""
-    chunk = data.draw(st.sampled_from([2, 3]))
-    layer = LaCT(
-        8,
-        2,
-        chunk_size=chunk,
-        order="apply_update",
-        causal=True,
-        window=(data.draw(st.integers(chunk, 7)), 0),
-        fast_heads=2,
-        base_lr=0.3,
-        fast=fast,
-    )
+    chunk, some = data.draw(st.sampled_from([2, 3])), OTHERS.get(kind, {})
+    if kind == "mixer":
+        some = {
+            **draw_options(data, kind),
+            "chunk_size": chunk,
+            "order": "apply_update",
+            "window": (data.draw(st.integers(chunk, 7)), 0),
+            "fast_heads": 2,
+            "base_lr": 0.3,
+            "fast": data.draw(st.booleans()),
+        }
+    layer = MIXERS.get(kind, LaCT)(8, 2, causal=True, **some)
     layer = layer.double().to(device)
     # In `apply_update` order no window is shorter than the chunk.
-    narrow = data.draw(st.integers(chunk, layer.window.left))
+    most = max(chunk, int(min(layer.window.left, 7)))
+    narrow = data.draw(st.integers(chunk, most))
     check_windows(data, layer, Window(narrow), device)
 
 
@@ -868,8 +1089,7 @@ def change_rows(data, case, final):
     """Sessions join, leave, change places and start again."""
     subject, rows = case.subject, len(case.lengths)
     with torch.no_grad():
-        start = subject.initial_state(rows)
-        _, _, state = subject(case.x, case.lengths, start, final)
+        _, _, state = subject(case.x, case.lengths, case.start(), final)
         x, lengths = case.more(draw_lengths(data, subject, rows))
         out, count, _ = subject(x, lengths, state, final)
         expected = real(out, count)
@@ -934,8 +1154,7 @@ def test_save(tmp_path_factory, kind, layout, optimizer, device, data):
     final = layout in WHOLE or data.draw(st.booleans())
     path = str(tmp_path_factory.getbasetemp() / "state.safetensors")
     with torch.no_grad():
-        state = subject.initial_state(len(case.lengths))
-        x, lengths = case.x, case.lengths
+        state, x, lengths = case.start(), case.x, case.lengths
         # Nothing, little or much may have been heard.
         heard = data.draw(st.sampled_from(["nothing", "little", "much"]))
         if heard != "nothing":
@@ -1051,6 +1270,9 @@ def test_host(kind, layout, optimizer, device, data):
     """With the gate at zero the layer is exactly its window attention."""
     case, optimizer = draw_case(data, kind, layout, optimizer, device)
     options = {"chunk": case.subject.chunk}
+    for name in ("bias", "rotary"):
+        if name in takes(kind) and data.draw(st.booleans()):
+            options[name] = OPTIONS[name]
     bare = build(kind, layout, fast=False, **options)
     weights = bare.state_dict()
     gated = build(kind, layout, optimizer=optimizer, momentum=False, **options)
@@ -1105,6 +1327,64 @@ def test_split_float32(kind, layout, optimizer, device, data):
         out, count, _ = subject(case.x, case.lengths, start, True)
         got, _ = run_pieces(subject, case.x, pieces, start, True)
     close(got, real(out, count), FLOAT32[optimizer])
+
+
+def near(got, expected, exact):
+    """What autocast answers in two ways is as near to each other as to the
+    answer in fp32: how often something is rounded is not in our hands, but a
+    row that waits or stands beside others is not to be further from the truth
+    than the rounding is.
+
+    A bound of its own would say little: bfloat16 has 8 bits, and a step of Muon
+    on a few frames turns a rounding into tens of percent.
+    """
+    got, expected, exact = (
+        torch.cat([*ys]).float() for ys in (got, expected, exact)
+    )
+    assert bool(got.isfinite().all()), "not finite"
+    size = exact.square().mean().sqrt()
+    off, rounding = (
+        float((y - expected).square().mean().sqrt() / size)
+        for y in (got, exact)
+    )
+    assert off <= 2 * rounding + ROUNDING, f"{off:.2e}, {rounding:.2e}"
+
+
+@cells("batch", False)
+@FEW
+@given(data=st.data())
+def test_batch_autocast(kind, layout, optimizer, device, data):
+    """A row alone and in a batch, in bfloat16."""
+    case, _ = draw_case(data, kind, layout, optimizer, device, torch.float32)
+    row = data.draw(st.integers(0, len(case.lengths) - 1))
+    alone = case.row(row)
+    with torch.no_grad():
+        exact = case.subject(alone.x, alone.lengths)[0]
+        with torch.autocast(torch.device(device).type, torch.bfloat16):
+            out, count, _ = case.subject(case.x, case.lengths)
+            expected = case.subject(alone.x, alone.lengths)[0]
+    near([real(out, count)[row]], expected, exact)
+
+
+@cells("split", False)
+@FEW
+@given(data=st.data())
+def test_split_autocast(kind, layout, optimizer, device, data):
+    """Pieces and the whole, in bfloat16."""
+    case, _ = draw_case(data, kind, layout, optimizer, device, torch.float32)
+    pieces = pieces_of(data, case.lengths)
+    with torch.no_grad():
+        exact = real(
+            *case.subject(case.x, case.lengths, case.start(), True)[:2]
+        )
+        with torch.autocast(torch.device(device).type, torch.bfloat16):
+            out, count, _ = case.subject(
+                case.x, case.lengths, case.start(), True
+            )
+            got, _ = run_pieces(
+                case.subject, case.x, pieces, case.start(), True
+            )
+    near(got, real(out, count), exact)
 
 
 REFUSED = [

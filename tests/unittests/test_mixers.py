@@ -16,6 +16,7 @@ from speechbrain_lact.lobes.models.transformer.encoder import (
 from speechbrain_lact.lobes.models.transformer.layers import LaCTConformerLayer
 from speechbrain_lact.lobes.models.transformer.TransformerASR import (
     LACT_OPTIONS,
+    THEIR_TYPES,
     TransformerASR,
 )
 from speechbrain_lact.nnet.lact import LaCTState
@@ -69,7 +70,7 @@ def close(got, expected):
 def test_by_name(name, kind, device):
     """It is built, trained, and knows nothing of padding."""
     net = model(name, kind).to(device)
-    assert net.has_lact
+    assert net.carries_state
     for layer in net.encoder.layers:
         assert type(layer.mixer) is MIXERS[name]
     src, lengths = frames(device), torch.tensor([1.0, 11 / 19], device=device)
@@ -217,6 +218,19 @@ def test_every_lact_keyword_is_an_argument():
     assert {name: known[name] for name in wanted} == wanted
 
 
+def test_names_of_attention():
+    """SpeechBrain's are as it knows them, and a name that nobody knows is
+    answered with those that there are."""
+    for name in THEIR_TYPES:
+        kind = "transformer" if name == "RoPEMHA" else "conformer"
+        assert not model(name, kind).carries_state
+    for name in ("lact", "RopeMHA", None):
+        with pytest.raises(ValueError) as error:
+            model(name, lact_chunk_size=4)
+        for known in (*MIXERS, *THEIR_TYPES, repr(name)):
+            assert known in str(error.value)
+
+
 def test_refused():
     """What was given and what is allowed."""
     for options, message in (
@@ -265,30 +279,16 @@ class Mean(Mixer):
         total = self.proj.weight.new_zeros(batch, self.d_model)
         return MeanState(total, waiting.counts, waiting, waiting.counts)
 
-    def forward(
-        self, query, key, value, attn_mask=None, key_padding_mask=None,
-        state=None, final=True, window=None, ends=None, plan=None,
-    ):  # fmt: skip
-        x = self.check_input(query, key, value, attn_mask, state)
-        start, waiting = state or self.initial_state(len(x)), None
-        if plan is None:
-            x, waiting, plan = self.make_plan(
-                x, key_padding_mask, ends, state, final, window
-            )
+    def mix(self, x, plan, state, final, window):
+        state = state or self.initial_state(len(x))
         mask = torch.ones_like(x[..., :1])
         if plan.mask is not None:
             mask = plan.mask.unsqueeze(-1).to(x)
-        total = start.total[:, None] + (x * mask).cumsum(1)
-        count = start.count[:, None, None] + mask.cumsum(1)
-        out = self.proj(total / count) * mask
-        if state is None:
-            return out, None
-        lengths = plan.counts(plan.lengths)
-        new = MeanState(
-            start.total + (x * mask).sum(1), start.count + lengths,
-            waiting or state.waiting, lengths,
-        )  # fmt: skip
-        return out, None, new
+        total = state.total[:, None] + (x * mask).cumsum(1)
+        count = state.count[:, None, None] + mask.cumsum(1)
+        after = state.count + plan.counts(plan.lengths)
+        new = MeanState(state.total + (x * mask).sum(1), after)
+        return self.proj(total / count), new
 
 
 def test_a_mixer_is_one_line(monkeypatch, tmp_path, device):

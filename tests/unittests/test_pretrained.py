@@ -345,7 +345,7 @@ def test_both_experiments_begin_alike(tiny_host, tmp_path, device):
         src, fractions = hparams["CNN"](feats.to(device), fractions.to(device))
         encoded = hparams["Transformer"](src, None, wav_len=fractions)[0]
         said.append(hparams["ctc_lin"](encoded))
-    assert hparams["Transformer"].has_lact
+    assert hparams["Transformer"].carries_state
     assert isinstance(hparams["normalize"], NoNormalization)
     assert torch.equal(*said)
 

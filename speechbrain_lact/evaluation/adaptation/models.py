@@ -66,7 +66,7 @@ class Model:
             if isinstance(module, LaCT) and module.fast
         ]
         # Ours obey the law of batches; SpeechBrain's own read padding.
-        self.ours = getattr(self.encoder.transformer, "has_lact", False)
+        self.ours = getattr(self.encoder.transformer, "carries_state", False)
         self.parameters = sum(p.numel() for p in self.encoder.parameters())
         text = path.read_text() + fingerprint(self.encoder)
         self.digest = digest(text)

@@ -57,13 +57,13 @@ def write_card(folder, settings, sources, csvs, rows, table, run):
     folder = Path(folder)
     name = Path(settings["push_to_hub"] or title_of(run)).name
     net = YAML().load((folder / "hyperparams.yaml").read_text())["Transformer"]
-    lact = getattr(settings["Transformer"], "has_lact", False)
+    ours = getattr(settings["Transformer"], "carries_state", False)
     mixer = net.get("attention_type", "LaCT")
-    memory = lact and mixer == "LaCT" and net.get("lact_fast", True)
+    memory = ours and mixer == "LaCT" and net.get("lact_fast", True)
     parts = [
         _front_matter(name, settings, sources, rows, memory),
         f"# {name}",
-        _what(net, settings, lact, memory),
+        _what(net, settings, ours, memory),
         _loading(settings, memory),
         training_section(sources, run),
         _results(settings, rows, table),
@@ -109,7 +109,7 @@ def _front_matter(name, settings, sources, rows, has_memory):
     return f"---\n{data.to_yaml()}\n---"
 
 
-def _what(net, settings, has_lact, has_memory):
+def _what(net, settings, ours, has_memory):
     """What it is."""
     kind = "CTC and attention" if "seq_lin" in settings else "CTC"
     words = [f"{kind} over {settings['token_type']} tokens"]
@@ -121,7 +121,7 @@ def _what(net, settings, has_lact, has_memory):
         words.append(f"{net['encoder_module']} encoder")
     if has_memory:
         words.append("attention LaCT (arXiv:2505.23884)")
-    elif has_lact and net.get("attention_type", "LaCT") == "LaCT":
+    elif ours and net.get("attention_type", "LaCT") == "LaCT":
         words.append("window attention")
     elif net.get("attention_type"):
         words.append(f"attention {net['attention_type']}")

@@ -221,8 +221,11 @@ class Encoder(torch.nn.Module):
         -------
         PipelineState
         """
-        if not getattr(self.transformer, "has_lact", False):
-            raise ValueError("a model without LaCT has no memory to carry")
+        if not getattr(self.transformer, "carries_state", False):
+            raise ValueError(
+                "this model carries no state: that takes an encoder with a "
+                "mixer of ours, such as attention_type: LaCT"
+            )
         check_number(batch, "batch", least=0, integer=True)
         encoder = self._begin(batch, domain, speaker_embedding)
         if not self.streams:

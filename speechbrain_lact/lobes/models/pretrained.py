@@ -396,8 +396,8 @@ class GatedLaCT(nn.Module):
                 f"not {encoder_module!r}"
             )
         check_number(num_layers, "num_layers", least=0, integer=True)
-        self.d_model, self.has_lact = d_model, num_layers > 0
-        if self.has_lact:
+        self.d_model, self.carries_state = d_model, num_layers > 0
+        if self.carries_state:
             self.encoder = ENCODERS[encoder_module](
                 num_layers, lact or {}, d_model=d_model, **kwargs
             )
@@ -448,12 +448,12 @@ class GatedLaCT(nn.Module):
             Only if a state was given.
         """
         check_tensor(src, ("B", "T", self.d_model), "src")
-        if state is not None and not self.has_lact:
+        if state is not None and not self.carries_state:
             raise ValueError("state: without layers there is no memory")
         counts = row_counts(wav_len, src, "wav_len")
         plan = ChunkPlan(host_values(counts), src.shape[1], src.device)
         x = zero_padding(src, plan.mask)
-        if not self.has_lact:
+        if not self.carries_state:
             return x, []
         out, *rest = self.encoder(x, plan=plan, state=state, final=final)
         if state is not None:

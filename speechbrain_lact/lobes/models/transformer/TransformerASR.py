@@ -78,6 +78,9 @@ LACT_OPTIONS = {
     "lact_fast": "fast",
     "lact_least_chunk": "least_chunk",
 }
+# SpeechBrain's own attention types.
+THEIR_TYPES = ("regularMHA", "RelPosMHAXL", "RoPEMHA", "hypermixing")
+
 # Those that say more than an argument.
 _LACT_KEYWORDS = (*LACT_OPTIONS, "lact_host", "lact_decoder_chunk_size")
 
@@ -170,6 +173,12 @@ class TransformerASR(parent.TransformerASR):
         mixer=None,
         **kwargs,
     ):
+        if attention_type not in (*MIXERS, *THEIR_TYPES):
+            raise ValueError(
+                f"attention_type is one of {', '.join(MIXERS)}, or of "
+                f"SpeechBrain's {', '.join(THEIR_TYPES)}, not "
+                f"{attention_type!r}"
+            )
         given = {
             name: kwargs.pop(name) for name in _LACT_KEYWORDS if name in kwargs
         }
@@ -186,7 +195,7 @@ class TransformerASR(parent.TransformerASR):
             )
         if attention_type not in MIXERS:
             super().__init__(*args, attention_type=attention_type, **kwargs)
-            self.has_lact = False
+            self.carries_state = False
             return
         host = given.pop("lact_host", None)
         decoder_chunk = given.pop("lact_decoder_chunk_size", None)
@@ -211,7 +220,7 @@ class TransformerASR(parent.TransformerASR):
             "attention_type": "RoPEMHA",
         }
         super().__init__(**{**options, **small})
-        self.has_lact, self.d_model = True, options["d_model"]
+        self.carries_state, self.d_model = True, options["d_model"]
         self.input_size = options["input_size"]
         self.adds_positions = host == "regularMHA"
         if self.adds_positions and self.positional_encoding_type is None:
@@ -278,7 +287,7 @@ class TransformerASR(parent.TransformerASR):
         -------
         LaCTEncoderState
         """
-        if not self.has_lact:
+        if not self.carries_state:
             self._without_memory(batch)
         return self.encoder.initial_state(batch)
 
@@ -287,8 +296,9 @@ class TransformerASR(parent.TransformerASR):
         """Refuses what an encoder of SpeechBrain's has no place for."""
         if any(value is not None for value in given):
             raise ValueError(
-                "state, ends: an encoder without LaCT has no memory; leave "
-                "them out or use attention_type: LaCT"
+                f"state, ends: an encoder with SpeechBrain's attention carries "
+                f"no state; leave them out, or use attention_type: "
+                f"{' or '.join(MIXERS)}"
             )
 
     def configuration(self):
@@ -361,7 +371,7 @@ class TransformerASR(parent.TransformerASR):
         state : LaCTEncoderState
             Only if a state was given.
         """
-        if not self.has_lact:
+        if not self.carries_state:
             self._without_memory(state, ends)
             return super().encode(src, wav_len, pad_idx, dynchunktrain_config)
         out, _, *rest = self._encode(
@@ -408,7 +418,7 @@ class TransformerASR(parent.TransformerASR):
             without targets, else (encoder_out, [hidden states,] decoder_out);
             the state comes last if one was given.
         """
-        if not self.has_lact:
+        if not self.carries_state:
             self._without_memory(state, ends)
             if dynchunktrain_config is None:
                 return super().forward(src, tgt, wav_len, pad_idx)
@@ -466,14 +476,14 @@ class TransformerASR(parent.TransformerASR):
             Only if a state was given.
         """
         check_tensor(tgt, ("B", "U"), "tgt", "numbers")
-        width = self.d_model if self.has_lact else "E"
+        width = self.d_model if self.carries_state else "E"
         check_tensor(encoder_out, (len(tgt), "T", width), "encoder_out")
         if enc_len is not None:
             enc_len = enc_len.to(encoder_out.device)
         if state is not None:
             like = self.initial_decoder_state(0)
             state.check(like, len(tgt), contents=False)
-        if not self.has_lact:
+        if not self.carries_state:
             return super().decode(tgt, encoder_out, enc_len)
         options = {}
         if state is not None:
@@ -563,7 +573,7 @@ class TransformerASR(parent.TransformerASR):
         >>> ctx.encoder_context.state.updates
         tensor([1., 1., 1.], dtype=torch.float64)
         """
-        if not self.has_lact:
+        if not self.carries_state:
             return super().encode_streaming(src, context)
         if src.ndim == 4:
             src = src.flatten(2)
@@ -597,7 +607,7 @@ class TransformerASR(parent.TransformerASR):
             `lact_chunk_size`; in `update_apply` order, they are no multiple
             of it.
         """
-        if self.has_lact and self.adds_positions:
+        if self.carries_state and self.adds_positions:
             self._positions(None, final=False)
         return super().make_streaming_context(
             dynchunktrain_config, encoder_kwargs
