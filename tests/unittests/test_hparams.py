@@ -39,9 +39,7 @@ SCRIPTS = {
     **dict.fromkeys(
         AUDIO_LMS, ("AudioLM/train.py", "audio_lm", "audio_lm_data")
     ),
-    **dict.fromkeys(
-        WHISPERS, ("Whisper/train.py", "whisper", "whisper_data")
-    ),
+    **dict.fromkeys(WHISPERS, ("Whisper/train.py", "whisper", "whisper_data")),
 }
 NAMES = [path.stem for path in ALL]
 

@@ -186,7 +186,6 @@ def test_other_attention_streams_as_before():
 @pytest.mark.parametrize(
     "options, size, left, words",
     [
-        ({"kind": "transformer"}, 4, 1, "encoder_module: conformer"),
         ({"kind": "branchformer"}, 4, 1, "encoder_module: conformer"),
         ({"causal": True}, 4, 1, "needs causal=False"),
         ({}, 4, None, "set left_context_size"),
