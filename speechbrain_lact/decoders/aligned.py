@@ -47,7 +47,7 @@ class AlignedDecoder:
         Newest frames that a final token's attention is clear of.
     """
 
-    def __init__(self, host, heads, hold=12):
+    def __init__(self, host, heads, hold=25):
         self.host, self.heads, self.hold = host, heads, hold
         tokenizer = host.tokenizer
         self.prefix = list(tokenizer.prefix_tokens)

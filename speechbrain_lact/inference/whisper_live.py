@@ -30,8 +30,8 @@ from speechbrain_lact.nnet.state import (
 )
 from speechbrain_lact.utils.dynamic_chunks import BlockSampler
 
-# Frames of a segment before anything is decoded.
-LEAST = 32
+# Frames of a segment before anything is decoded while it is open, and at all.
+FIRST, LEAST = 100, 16
 
 
 @dataclass
@@ -295,7 +295,7 @@ class LiveWhisper:
                 if len(segment.frames):
                     self._close(segment, hypothesis)
             segment.add(part[at:])
-            if len(segment.frames) >= LEAST:
+            if len(segment.frames) >= FIRST:
                 new = self.decoder(segment.frames, segment.said)
                 segment.say(new.tokens, self.decoder, hypothesis)
                 hypothesis.changing = "".join(
