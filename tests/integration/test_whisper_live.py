@@ -92,8 +92,9 @@ def test_a_session_moves_to_another_process(asr, wav, tmp_path):
     before = session.feed(wav[:at]).words
     session.save(path)
     torch.save(wav, tmp_path / "wav.pt")
-    command = [sys.executable, __file__, path, tmp_path / "wav.pt", str(at)]
-    done = subprocess.run(command, capture_output=True, text=True)
+    program = [sys.executable, "-m", "tests.integration.test_whisper_live"]
+    command = [*program, path, tmp_path / "wav.pt", str(at)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stderr
     after = done.stdout.splitlines()[-1].split()
     texts = [word.text for word in whole]

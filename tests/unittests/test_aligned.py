@@ -23,8 +23,8 @@ class Decoder:
     config = SimpleNamespace(_attn_implementation="sdpa")
     embed_tokens = SimpleNamespace(weight=torch.eye(len(PIECES)))
 
-    def __init__(self, invented=(), silent=False):
-        self.invented, self.silent = invented, silent
+    def __init__(self, invented=(), silent=False, sure=9.0):
+        self.invented, self.silent, self.sure = invented, silent, sure
 
     def set_attn_implementation(self, name):
         """Nothing depends on it."""
@@ -43,7 +43,7 @@ class Decoder:
         else:
             place, token = len(frames) - 1, EOT
         hidden = torch.zeros(1, input_ids.shape[1], len(PIECES))
-        hidden[0, -1, token] = 9.0
+        hidden[0, -1, token] = self.sure
         if self.silent:
             hidden[0, 0, NO] = 90.0
         attention = torch.zeros(1, 3, input_ids.shape[1], len(frames))
@@ -137,3 +137,16 @@ def test_attention_that_goes_back_ends_the_search():
 def test_no_speech_says_nothing():
     """As the first frames are taken for silence."""
     assert decoder(silent=True)(frames(f3=THE), closed=True).tokens == []
+
+
+def test_what_is_not_sure_at_the_start_is_not_said():
+    """Noise; after words, a word may be hard to hear."""
+    x, net = frames(f3=THE, f10=A), decoder(sure=0.7)
+    assert net(x, closed=True).tokens == []
+    assert net(x, [[THE, 3]], closed=True).tokens == [[A, 10]]
+
+
+def test_times_never_go_back():
+    """Attention may, by a little."""
+    x = frames(f3=THE, f10=A)
+    assert decoder()(x, [[THE, 20]], closed=True).tokens == [[A, 20]]
