@@ -50,6 +50,7 @@ from speechbrain_lact.lobes.models.transformer.encoder import (
 from speechbrain_lact.lobes.models.transformer.TransformerASR import (
     TransformerASR,
 )
+from speechbrain_lact.lobes.models.whisper.encoder import StreamingWhisper
 from speechbrain_lact.nnet.mixers import MIXERS
 from speechbrain_lact.nnet.state import State
 from speechbrain_lact.processing.boundaries import ChunkEnds
@@ -111,6 +112,18 @@ def check_front_ends(device, folder):
         lengths = torch.tensor([0.5, 1.0])
         there(device, net(x, lengths))
         pieces(net, x, device, wav_len=lengths)
+
+
+def check_whisper(device, folder):
+    """Its encoder that streams, with pauses and without."""
+    for pauses in (None, ChunkEnds("silence", least=2)):
+        lact = {"block_window": [4, 4], "chunk_size": 4, "fast_heads": 2}
+        net = StreamingWhisper(
+            8, 2, 1, 8, lact=lact, pauses=pauses, least_segment=4, positions=9
+        ).to(device)
+        wav = noise(2, 2100, device=device)
+        for out in pieces(net, wav, device, wav_lens=torch.tensor([1.0, 0.5])):
+            there(device, out.frames, out.lengths, out.begins)
 
 
 def check_encoders(device, folder):
