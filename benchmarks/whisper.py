@@ -141,43 +141,65 @@ def table(found):
     return markdown_table(rows, head)
 
 
-def padding(corpora, limit):
-    """The table of paddings, printed and kept."""
+def run(what, corpora, limit, jobs, table):
+    """Measures corpora, one after the other, and keeps the results beside
+    those of other corpora.
+
+    Arguments
+    ---------
+    what : str
+        Name of the results.
+    corpora : list of str
+        NAME=FOLDER of each.
+    limit : int, optional
+        Utterances of each, at most.
+    jobs : callable
+        Takes the utterances of a corpus and yields the end of a name, and
+        what was measured.
+    table : callable
+        Takes all results and returns Markdown.
+    """
     import torch
 
-    from speechbrain_lact.inference.whisper import WhisperASR
-
     torch.set_num_threads(1)
-    asr, found = WhisperASR.load(padding=30.0), {}
+    path = RESULTS / f"whisper_{what}.json"
+    found = json.loads(path.read_text()) if path.exists() else {}
     for corpus in corpora:
         name, _, folder = corpus.partition("=")
-        found[name] = measure(asr, utterances(folder, limit))
-        about = {"about": machine.about(), "limit": limit, **found}
-        path = RESULTS / "whisper_padding.json"
-        path.write_text(json.dumps(about, indent=1) + "\n")
-        path.with_suffix(".md").write_text(table(found) + "\n")
-    print(about["about"], table(found), sep="\n")
+        for end, measured in jobs(utterances(folder, limit)):
+            about = {"about": machine.about(), "limit": limit}
+            found[name + end] = {**about, **measured}
+            path.write_text(json.dumps(found, indent=1) + "\n")
+            path.with_suffix(".md").write_text(table(found) + "\n")
+    print(table(found))
+
+
+def padding(corpora, limit):
+    """The table of paddings, printed and kept."""
+    from speechbrain_lact.inference.whisper import WhisperASR
+
+    asr = WhisperASR.load(padding=30.0)
+
+    def jobs(rows):
+        """One for each corpus."""
+        yield "", measure(asr, rows)
+
+    run("padding", corpora, limit, jobs, table)
 
 
 def live(corpora, limit):
     """The table of blocks, printed and kept."""
-    import torch
-
     from speechbrain_lact.inference.whisper import WhisperASR
 
-    torch.set_num_threads(1)
-    asr, found = WhisperASR.load(), {}
-    for corpus in corpora:
-        name, _, folder = corpus.partition("=")
-        rows = utterances(folder, limit)
+    asr = WhisperASR.load()
+
+    def jobs(rows):
+        """One for each block."""
         for block in BLOCKS:
             asr.set_block(block)
-            found[f"{name} {block}"] = measure_live(asr, rows, block)
-            about = {"about": machine.about(), "limit": limit, **found}
-            path = RESULTS / "whisper_live.json"
-            path.write_text(json.dumps(about, indent=1) + "\n")
-            path.with_suffix(".md").write_text(live_table(found) + "\n")
-    print(about["about"], live_table(found), sep="\n")
+            yield f" {block}", measure_live(asr, rows, block)
+
+    run("live", corpora, limit, jobs, live_table)
 
 
 def measure_live(asr, rows, block):
