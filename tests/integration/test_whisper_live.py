@@ -102,6 +102,23 @@ def test_a_session_moves_to_another_process(asr, wav, tmp_path):
     assert len(before) > 2 and len(after) > 10
 
 
+def test_sessions_advance_together(asr, wav):
+    """Of different ages and lengths, each as if it were alone."""
+    parts = [wav[:90000], wav[60000:130000]]
+    alone = [words(asr.stream(), part, 16000) for part in parts]
+    old, new = asr.stream(), asr.stream()
+    said = [list(old.feed(parts[0][:30000]).words), []]
+    for first, second in zip(
+        parts[0][30000:].split(12000), parts[1].split(14000), strict=True
+    ):
+        found = asr.live.feed([old, new], [first, second])
+        for row, hypothesis in zip(said, found):
+            row += hypothesis.words
+    for row, session in zip(said, (old, new)):
+        row += session.finish().words
+    assert said == alone
+
+
 def test_a_state_of_other_settings_is_refused(asr, wav, tmp_path):
     """Another block answers otherwise."""
     session = asr.stream()
