@@ -86,7 +86,8 @@ class StreamingWhisper(nn.Module):
 
     Example
     -------
-    >>> net = StreamingWhisper(16, 2, 1, 32, lact={"block_window": [4, 4]})
+    >>> lact = {"block_window": [4, 4], "order": "apply_update"}
+    >>> net = StreamingWhisper(16, 2, 1, 32, lact={**lact, "chunk_size": 16})
     >>> state = net.initial_state(1)
     >>> out, state = net(torch.randn(1, 16000), None, state, final=False)
     >>> out.frames.shape, out.begins.sum()
