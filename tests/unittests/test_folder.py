@@ -644,7 +644,11 @@ def exported(path, folder, tiny_host):
 
 @pytest.mark.parametrize(
     "path",
-    sorted(set(HPARAMS.glob("*.yaml")) - {HPARAMS / "mini.yaml"}),
+    # Of Whisper, parts without a YAML are written (test_whisper_recipe.py).
+    sorted(
+        set(HPARAMS.glob("*.yaml"))
+        - {HPARAMS / "mini.yaml", *HPARAMS.glob("whisper_*.yaml")}
+    ),
     ids=lambda path: path.stem,
 )
 def test_what_is_exported_loads(path, tmp_path, tiny_host):
