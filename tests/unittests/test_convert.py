@@ -272,7 +272,7 @@ def test_refused_networks():
         retrofit(host("conformer", "hypermixing"))
     with pytest.raises(ValueError, match="not Linear"):
         retrofit(nn.Linear(2, 2))
-    with pytest.raises(ValueError, match="has LaCT already"):
+    with pytest.raises(ValueError, match="has a mixer of ours already"):
         retrofit(retrofit(host("conformer")))
     with pytest.raises(ValueError, match="needs positional_encoding"):
         net = host("conformer", "regularMHA", positional_encoding=None)
