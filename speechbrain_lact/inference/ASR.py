@@ -12,16 +12,15 @@ import torch
 from tqdm import tqdm
 
 from speechbrain.inference.ASR import EncoderASR
-from speechbrain_lact.dataio.audio import AudioFile, pad_waves
+from speechbrain_lact.dataio.audio import AudioFile
 from speechbrain_lact.decoders.streaming import collapse
 from speechbrain_lact.inference.diarization import Diarizer
 from speechbrain_lact.inference.folder import load_interface
 from speechbrain_lact.inference.session import (
-    Session,
+    LiveSessions,
     SessionState,
     fingerprint,
     fingerprint_of_tokens,
-    learn,
 )
 from speechbrain_lact.inference.words import (
     Hypothesis,
@@ -30,7 +29,7 @@ from speechbrain_lact.inference.words import (
     shift,
 )
 from speechbrain_lact.lobes.features import sample_counts
-from speechbrain_lact.nnet.checks import check_number, check_tensor, check_waves
+from speechbrain_lact.nnet.checks import check_tensor, check_waves
 from speechbrain_lact.nnet.state import Waiting, check_kind
 from speechbrain_lact.nnet.state_file import configuration
 from speechbrain_lact.processing.cutting import (
@@ -46,7 +45,7 @@ MODEL_IN_THE_BOX = str(Path(__file__).parent / "model")
 READ_SECONDS = 10.0
 
 
-class LaCTASR(EncoderASR):
+class LaCTASR(LiveSessions, EncoderASR):
     """SpeechBrain's EncoderASR with a memory: it adapts, streams and
     transcribes recordings of any length.
 
@@ -210,42 +209,6 @@ class LaCTASR(EncoderASR):
         state.check_tokens(self.tokenizer.vocab_size(), what)
         return state.to(self.device)
 
-    def save_state(self, state, path):
-        """Writes a state to a file, whole or not at all.
-
-        Arguments
-        ---------
-        state : SessionState
-            Of a session or from `adapt_to_speaker`.
-        path : str or Path
-            The file.
-        """
-        self.check_state(state).save(str(path), self.identity)
-
-    def load_state(self, path, rows=None):
-        """Reads what `save_state` has written.
-
-        Arguments
-        ---------
-        path : str or Path
-            The file.
-        rows : int, optional
-            How many rows it must have.
-
-        Returns
-        -------
-        SessionState
-
-        Raises
-        ------
-        ValueError
-            If the file is missing, damaged, or of another model or version.
-        """
-        if not Path(path).is_file():
-            raise ValueError(f"{path}: no such file")
-        state = SessionState.load(str(path), self.identity)
-        return self.check_state(state, rows, str(path))
-
     def encode_batch(self, wavs, wav_lens, state=None):
         """As SpeechBrain's, from a state.
 
@@ -338,7 +301,7 @@ class LaCTASR(EncoderASR):
         if state is None:
             state = self.initial_state(len(wavs))
         state = self._rows(state, wavs)
-        found, state = self._step(state, wavs, wav_lens, True)
+        found, state = self.step(state, wavs, wav_lens, True)
         return [row.words for row in found], state
 
     def adapt_to_speaker(self, wav, state=None):
@@ -489,56 +452,7 @@ class LaCTASR(EncoderASR):
                 "this model looks ahead and cannot stream; train one with "
                 "hparams/lact_streaming_ctc.yaml"
             )
-        if max_lag is not None:
-            check_number(max_lag, "max_lag", least=0)
-        if state is None:
-            state = self.initial_state()
-        state = self.check_state(state, rows=1)
-        return Session(self, state, max_lag, clock)
-
-    def feed(self, sessions, pieces, final=False):
-        """Advances many sessions in one step of the model.
-
-        Arguments
-        ---------
-        sessions : list of Session
-            Each once; of whatever age.
-        pieces : list of torch.Tensor
-            New samples of each [S], any number.
-        final : bool
-            Whether these are the last ones.
-
-        Returns
-        -------
-        list of Hypothesis
-            What each piece added.
-        """
-        if not sessions or len(sessions) != len(pieces):
-            raise ValueError(
-                f"{len(sessions)} sessions, but {len(pieces)} pieces: at least "
-                f"one session, and a piece for each"
-            )
-        if len({id(session) for session in sessions}) != len(sessions):
-            raise ValueError("a session cannot be fed twice in one step")
-        pieces = [
-            session.check(piece) for session, piece in zip(sessions, pieces)
-        ]
-        begins = [session.clock() for session in sessions]
-        state = SessionState.cat([session.state for session in sessions])
-        # A memory that is not to learn does not, late or not.
-        wanted = state.pipeline.encoder.learning
-        late = [session.behind for session in sessions]
-        late = torch.tensor(late, device=wanted.device)
-        state = learn(state, wanted & ~late)
-        wavs, lengths = pad_waves(pieces)
-        found, state = self._step(state, wavs, lengths, final)
-        state = learn(state, wanted)
-        for row, (session, begin) in enumerate(zip(sessions, begins)):
-            session.state = state.index(slice(row, row + 1))
-            session.closed = final
-            took = session.clock() - begin
-            session.advance(len(pieces[row]) / self.sample_rate, took)
-        return found
+        return super().stream(state, max_lag, clock)
 
     def _rows(self, state, wavs):
         """The state with a row for each recording."""
@@ -553,7 +467,7 @@ class LaCTASR(EncoderASR):
             return state
         return state.index(torch.zeros(len(wavs), dtype=torch.long))
 
-    def _step(self, state, wavs, wav_lens, final):
+    def step(self, state, wavs, wav_lens, final):
         """What samples add, and the state after them."""
         with torch.no_grad():
             log_probs, pipeline = self.encoder(

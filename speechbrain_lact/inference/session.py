@@ -7,11 +7,14 @@ Authors
 import hashlib
 import time
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 
 from speechbrain.utils.logger import get_logger
+from speechbrain_lact.dataio.audio import pad_waves
 from speechbrain_lact.lobes.models.pipeline import PipelineState
+from speechbrain_lact.nnet.checks import check_number
 from speechbrain_lact.nnet.state import State, Waiting, counter, nested
 
 logger = get_logger(__name__)
@@ -29,6 +32,26 @@ class SessionState(State):
     """Token of the last frame [B]."""
     frames: torch.Tensor = counter()
     """Encoder frames so far [B]."""
+
+    @property
+    def learning(self):
+        """Which rows learn [B]."""
+        return self.pipeline.encoder.learning
+
+    def learn(self, rows):
+        """Chooses which rows learn.
+
+        Arguments
+        ---------
+        rows : torch.Tensor
+            Whether each row does [B].
+
+        Returns
+        -------
+        SessionState
+        """
+        encoder = self.pipeline.encoder.learn(rows)
+        return replace(self, pipeline=replace(self.pipeline, encoder=encoder))
 
     def check_tokens(self, count, what="state"):
         """Refuses tokens and frames that no session can have.
@@ -147,6 +170,122 @@ class Session:
         self.behind = late or (self.behind and self.lag > 0)
 
 
+class LiveSessions:
+    """Sessions of a recogniser, live and in files.
+
+    A subclass has `state_class` (with `learning` and `learn`), `sample_rate`,
+    `device`, `identity`, `initial_state`, `check_state` and
+    `step(state, wavs, wav_lens, final)`, which returns a hypothesis a row and
+    the state after them.
+    """
+
+    state_class = SessionState
+
+    def save_state(self, state, path):
+        """Writes a state to a file, whole or not at all.
+
+        Arguments
+        ---------
+        state : State
+            Of a session or from `adapt_to_speaker`.
+        path : str or Path
+            The file.
+        """
+        self.check_state(state).save(str(path), self.identity)
+
+    def load_state(self, path, rows=None):
+        """Reads what `save_state` has written.
+
+        Arguments
+        ---------
+        path : str or Path
+            The file.
+        rows : int, optional
+            How many rows it must have.
+
+        Returns
+        -------
+        State
+
+        Raises
+        ------
+        ValueError
+            If the file is missing, damaged, or of another model or version.
+        """
+        if not Path(path).is_file():
+            raise ValueError(f"{path}: no such file")
+        state = self.state_class.load(str(path), self.identity)
+        return self.check_state(state, rows, str(path))
+
+    def stream(self, state=None, max_lag=None, clock=time.monotonic):
+        """Begins a live session.
+
+        Arguments
+        ---------
+        state : State, optional
+            Where to go on, or the memory to begin with.
+        max_lag : float, optional
+            Seconds behind real time at which the session stops learning, and
+            only reads its memory until it has caught up.
+        clock : callable
+            Seconds, to measure the lag with.
+
+        Returns
+        -------
+        Session
+        """
+        if max_lag is not None:
+            check_number(max_lag, "max_lag", least=0)
+        if state is None:
+            state = self.initial_state()
+        state = self.check_state(state, rows=1)
+        return Session(self, state, max_lag, clock)
+
+    def feed(self, sessions, pieces, final=False):
+        """Advances many sessions in one step of the model.
+
+        Arguments
+        ---------
+        sessions : list of Session
+            Each once; of whatever age.
+        pieces : list of torch.Tensor
+            New samples of each [S], any number.
+        final : bool
+            Whether these are the last ones.
+
+        Returns
+        -------
+        list of Hypothesis
+            What each piece added.
+        """
+        if not sessions or len(sessions) != len(pieces):
+            raise ValueError(
+                f"{len(sessions)} sessions, but {len(pieces)} pieces: at least "
+                f"one session, and a piece for each"
+            )
+        if len({id(session) for session in sessions}) != len(sessions):
+            raise ValueError("a session cannot be fed twice in one step")
+        pieces = [
+            session.check(piece) for session, piece in zip(sessions, pieces)
+        ]
+        begins = [session.clock() for session in sessions]
+        state = self.state_class.cat([session.state for session in sessions])
+        # A memory that is not to learn does not, late or not.
+        wanted = state.learning
+        late = [session.behind for session in sessions]
+        late = torch.tensor(late, device=wanted.device)
+        state = state.learn(wanted & ~late)
+        wavs, lengths = pad_waves(pieces)
+        found, state = self.step(state, wavs, lengths, final)
+        state = state.learn(wanted)
+        for row, (session, begin) in enumerate(zip(sessions, begins)):
+            session.state = state.index(slice(row, row + 1))
+            session.closed = final
+            took = session.clock() - begin
+            session.advance(len(pieces[row]) / self.sample_rate, took)
+        return found
+
+
 def fingerprint(module):
     """What identifies the weights of a module.
 
@@ -186,20 +325,3 @@ def fingerprint_of_tokens(tokenizer):
     """
     model = getattr(tokenizer, "serialized_model_proto", bytes)()
     return hashlib.sha256(model).hexdigest()[:16]
-
-
-def learn(state, rows):
-    """Chooses which rows of a state learn.
-
-    Arguments
-    ---------
-    state : SessionState
-    rows : torch.Tensor
-        Whether each row does [B].
-
-    Returns
-    -------
-    SessionState
-    """
-    encoder = state.pipeline.encoder.learn(rows)
-    return replace(state, pipeline=replace(state.pipeline, encoder=encoder))

@@ -6,14 +6,11 @@ Authors
 """
 
 import functools
-import time
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import torch
 
-from speechbrain_lact.dataio.audio import pad_waves
-from speechbrain_lact.inference.session import Session, fingerprint
+from speechbrain_lact.inference.session import LiveSessions, fingerprint
 from speechbrain_lact.inference.words import Hypothesis, Word
 from speechbrain_lact.lobes.models.whisper.encoder import (
     FRAMES_PER_SECOND,
@@ -47,6 +44,11 @@ class LiveWhisperState(State):
     begin: torch.Tensor = counter()
     """Frames before the segment [B]."""
 
+    @property
+    def learning(self):
+        """Which rows learn [B]."""
+        return self.encoder.encoder.learning
+
     def learn(self, rows):
         """Chooses which rows learn.
 
@@ -65,7 +67,7 @@ class LiveWhisperState(State):
         )
 
 
-class LiveWhisper:
+class LiveWhisper(LiveSessions):
     """Live sessions, with what `speechbrain_lact.inference.session.Session`
     asks of a model.
 
@@ -79,7 +81,7 @@ class LiveWhisper:
         Frames before a block that the window holds.
     """
 
-    sample_rate = 16000
+    sample_rate, state_class = 16000, LiveWhisperState
 
     def __init__(self, encoder, decoder, block=16, left_context=256):
         self.encoder, self.decoder = encoder, decoder
@@ -159,82 +161,6 @@ class LiveWhisper:
         check_kind(state, LiveWhisperState, what)
         state.check(self.initial_state(0), rows, what)
         return state.to(self.device)
-
-    def save_state(self, state, path):
-        """Writes a state to a file, whole or not at all."""
-        self.check_state(state).save(str(path), self.identity)
-
-    def load_state(self, path, rows=None):
-        """Reads what `save_state` has written.
-
-        Raises
-        ------
-        ValueError
-            If the file is missing, damaged, or of another model or version.
-        """
-        if not Path(path).is_file():
-            raise ValueError(f"{path}: no such file")
-        state = LiveWhisperState.load(str(path), self.identity)
-        return self.check_state(state, rows, str(path))
-
-    def stream(self, state=None, max_lag=None, clock=time.monotonic):
-        """Begins a live session.
-
-        Arguments
-        ---------
-        state : LiveWhisperState, optional
-            Where to go on.
-        max_lag : float, optional
-            Seconds behind real time at which the session stops learning, and
-            only reads its memory until it has caught up.
-        clock : callable
-            Seconds, to measure the lag with.
-
-        Returns
-        -------
-        Session
-        """
-        if state is None:
-            state = self.initial_state()
-        state = self.check_state(state, rows=1)
-        return Session(self, state, max_lag, clock)
-
-    def feed(self, sessions, pieces, final=False):
-        """Advances many sessions in one step of the encoder.
-
-        Arguments
-        ---------
-        sessions : list of Session
-            Each once; of whatever age.
-        pieces : list of torch.Tensor
-            New samples of each [S], any number.
-        final : bool
-            Whether these are the last ones.
-
-        Returns
-        -------
-        list of Hypothesis
-            What each piece added.
-        """
-        pieces = [
-            session.check(piece) for session, piece in zip(sessions, pieces)
-        ]
-        begins = [session.clock() for session in sessions]
-        state = LiveWhisperState.cat([session.state for session in sessions])
-        # A memory that is not to learn does not, late or not.
-        wanted = state.encoder.encoder.learning
-        late = [session.behind for session in sessions]
-        late = torch.tensor(late, device=wanted.device)
-        wavs, lengths = pad_waves(pieces)
-        state = state.learn(wanted & ~late)
-        found, state = self.step(state, wavs, lengths, final)
-        state = state.learn(wanted)
-        for row, (session, begin) in enumerate(zip(sessions, begins)):
-            session.state = state.index(slice(row, row + 1))
-            session.closed = final
-            took = session.clock() - begin
-            session.advance(len(pieces[row]) / self.sample_rate, took)
-        return found
 
     @torch.no_grad()
     def step(self, state, wavs, wav_lens, final):
