@@ -66,12 +66,13 @@ from speechbrain_lact.nnet.state import State, Waiting, nested
 from speechbrain_lact.nnet.window_attention import Window
 
 FIFTY = settings(max_examples=50, deadline=None, derandomize=True)
-FEW = settings(max_examples=8, deadline=None, derandomize=True)
+FEW = settings(max_examples=16, deadline=None, derandomize=True)
 
 EXACT = 1e-9  # float64
 # Rounding grows where a gradient passes small norms (Newton-Schulz of a chunk
 # of one frame has slope 500 at zero) in more than one layer: 2e-9 was met.
 DEEP_GRADIENT = 1e-8
+# Of one layer; of two, twice as much (3.1e-4 was met).
 FLOAT32 = {"sgd": 1e-5, "adam": 1e-5, "muon": 2e-4}
 ROUNDING = 2**-8  # of one number in bfloat16
 
@@ -203,6 +204,12 @@ for name in OTHERS:
             EXEMPT[None, kind, layout] = "it has no order of updates"
 
 
+def float32_bound(kind, optimizer):
+    """What rounding in fp32 may change, as a part of the largest value."""
+    layers = 1 if kind in ("scan", "mixer", *OTHERS) else 2
+    return layers * FLOAT32[optimizer]
+
+
 def exempt(prop, kind, layout):
     """The reason why a cell cannot apply, or None."""
     cell = (prop, kind, layout)
@@ -213,17 +220,22 @@ def exempt(prop, kind, layout):
 
 
 def cells(prop, crossed=True):
-    """Cells of a property. Optimisers are crossed for the scan and the mixer
-    where the mathematics decides, and drawn where rows and files are only
-    moved, and in what is built of the mixer."""
-    found = []
+    """Cells of a property. Optimisers and layouts are crossed for the scan and
+    the mixer, where the mathematics decides. Optimisers are drawn where rows
+    and files are only moved; both are drawn in what is built of the mixer."""
+    found, names = [], []
     for kind in KINDS:
-        for layout in LAYOUTS:
-            if exempt(prop, kind, layout) is None:
-                heart = crossed and kind in ("scan", "mixer")
-                names = OPTIMIZERS if heart else ["any"]
-                found += [(kind, layout, name) for name in names]
-    return pytest.mark.parametrize("kind,layout,optimizer", found)
+        layouts = [v for v in LAYOUTS if exempt(prop, kind, v) is None]
+        heart = kind in ("scan", "mixer")
+        if heart:
+            groups = [[layout] for layout in layouts]
+        else:
+            groups = [layouts] if layouts else []
+        for group in groups:
+            for optimizer in OPTIMIZERS if heart and crossed else ["any"]:
+                found.append((kind, group, optimizer))
+                names.append(f"{kind}-{'|'.join(group)}-{optimizer}")
+    return pytest.mark.parametrize("kind,layouts,optimizer", found, ids=names)
 
 
 @dataclass
@@ -763,8 +775,9 @@ def draw_options(data, kind):
     return {**loss, **some}
 
 
-def draw_case(data, kind, layout, optimizer, device, dtype=torch.float64):
+def draw_case(data, kind, layouts, optimizer, device, dtype=torch.float64):
     """Draws what the cell leaves open."""
+    layout = data.draw(st.sampled_from(layouts))
     if optimizer == "any":
         optimizer = data.draw(st.sampled_from(OPTIMIZERS))
     some = draw_options(data, kind)
@@ -911,9 +924,9 @@ def check_batch(case, row, bound=EXACT):
 @cells("batch")
 @FIFTY
 @given(data=st.data())
-def test_batch(kind, layout, optimizer, device, data):
+def test_batch(kind, layouts, optimizer, device, data):
     """A row alone equals that row in a padded batch with NaN padding."""
-    case, _ = draw_case(data, kind, layout, optimizer, device)
+    case, _ = draw_case(data, kind, layouts, optimizer, device)
     check_batch(case, data.draw(st.integers(0, len(case.lengths) - 1)))
 
 
@@ -993,9 +1006,9 @@ def check_split(case, pieces, final, bound=EXACT):
 @cells("split")
 @FIFTY
 @given(data=st.data())
-def test_split(kind, layout, optimizer, device, data):
+def test_split(kind, layouts, optimizer, device, data):
     """Ragged pieces, so that rows stand in different phases of a chunk."""
-    case, _ = draw_case(data, kind, layout, optimizer, device)
+    case, _ = draw_case(data, kind, layouts, optimizer, device)
     pieces = pieces_of(data, case.lengths)
     check_split(case, pieces, data.draw(st.booleans()))
 
@@ -1003,9 +1016,9 @@ def test_split(kind, layout, optimizer, device, data):
 @cells("step", False)
 @FIFTY
 @given(data=st.data())
-def test_step(kind, layout, optimizer, device, data):
+def test_step(kind, layouts, optimizer, device, data):
     """Frame by frame equals the whole."""
-    case, _ = draw_case(data, kind, layout, optimizer, device)
+    case, _ = draw_case(data, kind, layouts, optimizer, device)
     case = case.row(data.draw(st.integers(0, len(case.lengths) - 1)))
     steps = [[(i, i + 1)] for i in range(int(case.lengths[0]))]
     check_split(case, steps, data.draw(st.booleans()))
@@ -1063,7 +1076,7 @@ def check_windows(data, layer, narrow, device):
 @cells("window", False)
 @FIFTY
 @given(data=st.data())
-def test_window_of_a_call(kind, layout, optimizer, device, data):
+def test_window_of_a_call(kind, layouts, optimizer, device, data):
     """A smaller window for one call holds for single frames, and for that
     call alone."""
     chunk, some = data.draw(st.sampled_from([2, 3])), OTHERS.get(kind, {})
@@ -1137,21 +1150,21 @@ def change_rows(data, case, final):
 @cells("rows", False)
 @FIFTY
 @given(data=st.data())
-def test_rows(kind, layout, optimizer, device, data):
+def test_rows(kind, layouts, optimizer, device, data):
     """Sessions that join, leave, are reordered or reset change no others."""
-    case, _ = draw_case(data, kind, layout, optimizer, device)
-    final = layout in WHOLE or data.draw(st.booleans())
+    case, _ = draw_case(data, kind, layouts, optimizer, device)
+    final = case.subject.layout in WHOLE or data.draw(st.booleans())
     change_rows(data, case, final)
 
 
 @cells("save", False)
 @FIFTY
 @given(data=st.data())
-def test_save(tmp_path_factory, kind, layout, optimizer, device, data):
+def test_save(tmp_path_factory, kind, layouts, optimizer, device, data):
     """A state from a file goes on as if nothing had been."""
-    case, _ = draw_case(data, kind, layout, optimizer, device)
-    subject, config = case.subject, {"kind": kind, "layout": layout}
-    final = layout in WHOLE or data.draw(st.booleans())
+    case, _ = draw_case(data, kind, layouts, optimizer, device)
+    subject, config = case.subject, {"kind": kind}
+    final = case.subject.layout in WHOLE or data.draw(st.booleans())
     path = str(tmp_path_factory.getbasetemp() / "state.safetensors")
     with torch.no_grad():
         state, x, lengths = case.start(), case.x, case.lengths
@@ -1247,11 +1260,11 @@ def test_save_for_a_new_process(tmp_path):
 @cells("causal")
 @FIFTY
 @given(data=st.data())
-def test_causal(kind, layout, optimizer, device, data):
+def test_causal(kind, layouts, optimizer, device, data):
     """The gradient of output t to input beyond t is exactly zero. With blocks
     and in `update_apply` order, t is the end of its block or chunk: a
     look-ahead that does not add up over layers."""
-    case, _ = draw_case(data, kind, layout, optimizer, device)
+    case, _ = draw_case(data, kind, layouts, optimizer, device)
     subject, length = case.subject, int(case.lengths[0])
     x = case.x[:1, :length].clone().requires_grad_()
     out, count, _ = subject(x, case.lengths[:1])
@@ -1266,10 +1279,10 @@ def test_causal(kind, layout, optimizer, device, data):
 @cells("host", False)
 @FIFTY
 @given(data=st.data())
-def test_host(kind, layout, optimizer, device, data):
+def test_host(kind, layouts, optimizer, device, data):
     """With the gate at zero the layer is exactly its window attention."""
-    case, optimizer = draw_case(data, kind, layout, optimizer, device)
-    options = {"chunk": case.subject.chunk}
+    case, optimizer = draw_case(data, kind, layouts, optimizer, device)
+    layout, options = case.subject.layout, {"chunk": case.subject.chunk}
     for name in ("bias", "rotary"):
         if name in takes(kind) and data.draw(st.booleans()):
             options[name] = OPTIONS[name]
@@ -1297,10 +1310,11 @@ def test_host(kind, layout, optimizer, device, data):
 @cells("batch")
 @FEW
 @given(data=st.data())
-def test_batch_float32(kind, layout, optimizer, device, data):
-    """In fp32 the bound is 1e-5 of the largest value, 2e-4 through Muon."""
+def test_batch_float32(kind, layouts, optimizer, device, data):
+    """In fp32 the bound is 1e-5 of the largest value a layer, 2e-4 through
+    Muon."""
     case, optimizer = draw_case(
-        data, kind, layout, optimizer, device, torch.float32
+        data, kind, layouts, optimizer, device, torch.float32
     )
     with torch.no_grad():
         out, count, _ = case.subject(case.x, case.lengths)
@@ -1309,16 +1323,16 @@ def test_batch_float32(kind, layout, optimizer, device, data):
                 case.x[row : row + 1, :length], case.lengths[row : row + 1]
             )
             got = out[row, : count[row]]
-            close([got], [alone[0]], FLOAT32[optimizer])
+            close([got], [alone[0]], float32_bound(kind, optimizer))
 
 
 @cells("split")
 @FEW
 @given(data=st.data())
-def test_split_float32(kind, layout, optimizer, device, data):
+def test_split_float32(kind, layouts, optimizer, device, data):
     """As in batches."""
     case, optimizer = draw_case(
-        data, kind, layout, optimizer, device, torch.float32
+        data, kind, layouts, optimizer, device, torch.float32
     )
     subject = case.subject
     pieces = pieces_of(data, case.lengths)
@@ -1326,7 +1340,7 @@ def test_split_float32(kind, layout, optimizer, device, data):
         start = subject.initial_state(len(case.lengths))
         out, count, _ = subject(case.x, case.lengths, start, True)
         got, _ = run_pieces(subject, case.x, pieces, start, True)
-    close(got, real(out, count), FLOAT32[optimizer])
+    close(got, real(out, count), float32_bound(kind, optimizer))
 
 
 def near(got, expected, exact):
@@ -1354,9 +1368,9 @@ def near(got, expected, exact):
 @cells("batch", False)
 @FEW
 @given(data=st.data())
-def test_batch_autocast(kind, layout, optimizer, device, data):
+def test_batch_autocast(kind, layouts, optimizer, device, data):
     """A row alone and in a batch, in bfloat16."""
-    case, _ = draw_case(data, kind, layout, "sgd", device, torch.float32)
+    case, _ = draw_case(data, kind, layouts, "sgd", device, torch.float32)
     row = data.draw(st.integers(0, len(case.lengths) - 1))
     alone = case.row(row)
     with torch.no_grad():
@@ -1370,9 +1384,9 @@ def test_batch_autocast(kind, layout, optimizer, device, data):
 @cells("split", False)
 @FEW
 @given(data=st.data())
-def test_split_autocast(kind, layout, optimizer, device, data):
+def test_split_autocast(kind, layouts, optimizer, device, data):
     """Pieces and the whole, in bfloat16."""
-    case, _ = draw_case(data, kind, layout, "sgd", device, torch.float32)
+    case, _ = draw_case(data, kind, layouts, "sgd", device, torch.float32)
     pieces = pieces_of(data, case.lengths)
     with torch.no_grad():
         exact = real(
