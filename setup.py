@@ -44,9 +44,10 @@ setup(
     # torch 2.11 itself asks for Python 3.10.
     python_requires=">=3.10",
     install_requires=[
-        # torchaudio 2.11 is its last; it refuses the CUDA of torch 2.15.
+        # torchaudio 2.11 is its last; it refuses the CUDA of torch 2.15, and
+        # 2.11.1 does not load with torch 2.11 (it misses a symbol).
         "torch>=2.11,<2.15",
-        "torchaudio>=2.11",
+        "torchaudio>=2.11,!=2.11.1",
         "speechbrain==1.1.2",
         # Decodes what libsndfile cannot: MP3 without a header of its length,
         # FLAC of unknown length, M4A.
