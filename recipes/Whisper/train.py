@@ -18,7 +18,15 @@ from hyperpyyaml import load_hyperpyyaml
 
 import speechbrain as sb
 from speechbrain_lact.corpora.librispeech import prepare_librispeech
-from speechbrain_lact.inference.whisper_parts import MAKE, read_part, write_part
+from speechbrain_lact.evaluation.whisper import score
+from speechbrain_lact.inference.whisper import WhisperASR
+from speechbrain_lact.inference.whisper_parts import (
+    MAKE,
+    PART,
+    STREAM,
+    read_part,
+    write_part,
+)
 from speechbrain_lact.training.whisper_data import Teacher, read_rows
 from speechbrain_lact.utils.processes import on_main
 
@@ -37,7 +45,7 @@ def main(arguments):
         hparams["data_folder"],
         hparams["train_splits"],
         hparams["dev_splits"],
-        [],
+        hparams["test_splits"],
         hparams["save_folder"],
         max_duration=hparams["max_duration"],
     )
@@ -58,16 +66,9 @@ def main(arguments):
     brain.prepare(host)
     searcher = hparams["searcher"] if hparams["whisper_text"] else None
     teacher = Teacher(hparams["teacher_folder"], host, searcher)
-    train, valid = (
-        read_rows(
-            csv,
-            teacher,
-            hparams["segment_seconds"],
-            hparams["row_seconds"],
-            hparams["seed"],
-        )
-        for csv in (csvs["train"], csvs["valid"][0])
-    )
+    cut = [hparams[k] for k in ("segment_seconds", "row_seconds", "seed")]
+    train = read_rows(csvs["train"], teacher, *cut, hparams["speeds"])
+    valid = read_rows(csvs["valid"][0], teacher, *cut)
     brain.optimizer_step_limit = hparams["number_of_steps"]
     options = {"batch_size": None, "num_workers": hparams["num_workers"]}
     brain.fit(
@@ -77,8 +78,25 @@ def main(arguments):
         train_loader_kwargs={"shuffle": True, **options},
         valid_loader_kwargs=options,
     )
-    path = Path(hparams["output_folder"]) / "part.safetensors"
-    on_main(write_part, path, kind, net, host.model, hparams["part_options"])
+    hparams["checkpointer"].recover_if_possible(min_key="loss")
+    on_main(finish, hparams, net, csvs["test"], brain.device)
+
+
+def finish(hparams, net, tests, device):
+    """Writes the part, and scores it on the test sets."""
+    folder, kind = Path(hparams["output_folder"]), hparams["part"]
+    options = hparams["part_options"], hparams["source"]
+    write_part(folder / PART, kind, net, hparams["host"].model, *options)
+    asr = WhisperASR.load(folder, str(device))
+    for csv in tests:
+        metric = score(asr, csv, kind == STREAM)
+        path = folder / f"wer_{Path(csv).stem}.txt"
+        with open(path, "w", encoding="utf-8") as file:
+            metric.write_stats(file)
+        hparams["train_logger"].log_stats(
+            {"test": Path(csv).stem},
+            test_stats={"WER": metric.summarize("error_rate")},
+        )
 
 
 if __name__ == "__main__":

@@ -101,12 +101,11 @@ def evaluate(
 def _normaliser(folder):
     """What both texts go into before they are compared."""
     from speechbrain_lact.dataio.manifests import normalise_text
-    from speechbrain_lact.evaluation.normaliser import english_normaliser
+    from speechbrain_lact.evaluation.normaliser import normalise_english
 
     if not is_whisper(folder):
         return normalise_text
-    english = english_normaliser()
-    return lambda text: normalise_text(english(text))
+    return lambda text: normalise_text(normalise_english(text))
 
 
 def _score(asr, recordings, batch_size, bad, normalise):

@@ -80,7 +80,8 @@ def choose_model(name=None, *beyond):
 
 
 def is_whisper(folder):
-    """Whether a folder holds a Whisper in the format of Hugging Face.
+    """Whether a folder holds a Whisper in the format of Hugging Face, or what
+    recipes/Whisper has trained.
 
     Arguments
     ---------
@@ -90,6 +91,8 @@ def is_whisper(folder):
     -------
     bool
     """
+    if (folder / "part.safetensors").is_file():
+        return True
     try:
         config = json.loads((folder / "config.json").read_text())
         return config["model_type"] == "whisper"

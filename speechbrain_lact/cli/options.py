@@ -27,7 +27,7 @@ Model = Annotated[
         metavar="whisper|small|FOLDER",
         envvar="SPEECHBRAIN_LACT_MODEL",
         help="Whisper tiny.en (English), the small model that comes with the "
-        "package, or a folder that recipes/LibriSpeech/train.py has written.",
+        "package, or a folder that a recipe's train.py has written.",
         show_default="whisper if its weights are installed, else small",
     ),
 ]

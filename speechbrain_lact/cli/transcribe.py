@@ -9,7 +9,6 @@ import functools
 import hashlib
 import json
 import os
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Optional
 
@@ -38,7 +37,7 @@ from speechbrain_lact.cli.options import (
 )
 from speechbrain_lact.cli.voices import load_voices, open_bank
 from speechbrain_lact.inference.transcripts import Output, clock, printable
-from speechbrain_lact.inference.words import restyle
+from speechbrain_lact.inference.words import doubtful, restyle
 from speechbrain_lact.utils.console import (
     STDIN,
     Lines,
@@ -181,6 +180,11 @@ def transcribe(
                 failed += 1
                 complain(named(recording.error, recording.path, source))
             else:
+                if doubtful(recording.words):
+                    complain(
+                        f"{shown(recording.name)}: hardly understood, so the "
+                        "words are guesses: is it English?"
+                    )
                 recording.words = style(recording.words)
                 output.write(recording)
     count(len(recordings), failed, "transcribed")
@@ -260,7 +264,8 @@ def _transcribe_speakers(source, model, out, bank, rttm, number, find, style):
 def _turn(turn, source, kind):
     """A turn as a line."""
     if kind == ".jsonl":
-        row = {"file": source, **asdict(turn), "text": turn.text}
+        row = {"file": source, **vars(turn), "text": turn.text}
+        row["words"] = [word.row() for word in turn.words]
         return json.dumps(row, ensure_ascii=False)
     times = f"{clock(turn.start)} - {clock(turn.end)}"
     return f"[{times}] {printable(turn.speaker)}: {turn.text}"

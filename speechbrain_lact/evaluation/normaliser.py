@@ -5,6 +5,28 @@ Authors
 """
 
 import functools
+import re
+
+
+def normalise_english(text):
+    """A text as it is scored: in Whisper's normaliser, and digits a word each.
+    (It makes one number of "one five two", and "one 5 2" of "1, 5, 2".)
+
+    Arguments
+    ---------
+    text : str
+
+    Returns
+    -------
+    str
+
+    Example
+    -------
+    >>> normalise_english("Dial one, five: two!"), normalise_english("152")
+    ('dial 1 5 2', '1 5 2')
+    """
+    text = re.sub(r"\bone\b", "1", english_normaliser()(text))
+    return " ".join(re.sub(r"(\d)", r" \1 ", text).split())
 
 
 @functools.cache

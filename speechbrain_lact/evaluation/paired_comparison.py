@@ -267,11 +267,11 @@ def write_csv(path, names, scores):
         writer.writerow(["id", "speaker", "duration", "said", *columns])
         for key, row in scores[0].items():
             line = [key, row["speaker"], row["duration"], row["said"]]
-            for s in (scores[0][key], scores[1][key]):
+            for one in (s[key] for s in scores):
                 line += [
-                    round(100 * s["word_errors"] / s["words"], 2),
-                    round(100 * s["character_errors"] / s["characters"], 2),
-                    round(s["seconds"], 5),
-                    s["heard"],
+                    round(100 * one["word_errors"] / one["words"], 2),
+                    round(100 * one["character_errors"] / one["characters"], 2),
+                    round(one["seconds"], 5),
+                    one["heard"],
                 ]
             writer.writerow(line)

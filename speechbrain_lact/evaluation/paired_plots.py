@@ -1,4 +1,4 @@
-"""Pictures of two recognisers on one test set.
+"""Pictures of recognisers on one test set.
 
 Authors
 * speechbrain_lact contributors 2026
@@ -66,7 +66,7 @@ def plot_summary(path, names, scores):
             rate, low, high = interval(counts)
             error = [[max(0, rate - low)], [max(0, high - rate)]]
             axis.bar(place, rate, yerr=error if len(counts) > 1 else None)
-        axis.set(xticks=[0, 1], ylabel=f"{kind} error rate (%)")
+        axis.set(xticks=range(len(names)), ylabel=f"{kind} error rate (%)")
         axis.set_xticklabels(names)
     save(figure, path)
 

@@ -8,7 +8,7 @@ import json
 import math
 import os
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from speechbrain_lact.inference.subtitles import subtitles
@@ -310,7 +310,7 @@ class Output:
         line = recording.hypothesis
         if self.kind == ".jsonl":
             row = {"file": self._name(recording), "text": recording.hypothesis}
-            row["words"] = [asdict(word) for word in recording.words]
+            row["words"] = [word.row() for word in recording.words]
             row["seconds"] = round(recording.seconds, 3)
             line = json.dumps(row, ensure_ascii=False)
         elif self.kind != ".txt":

@@ -16,7 +16,14 @@ from speechbrain_lact.dataio.audio import AudioFile, pad_waves
 from speechbrain_lact.decoders.aligned import AlignedDecoder
 from speechbrain_lact.decoders.whisper import WhisperSearcher
 from speechbrain_lact.inference.whisper_live import LiveWhisper
-from speechbrain_lact.inference.whisper_parts import GATED, STREAM, find_part
+from speechbrain_lact.inference.whisper_parts import (
+    GATED,
+    PART,
+    STREAM,
+    find_part,
+    read_header,
+    read_part,
+)
 from speechbrain_lact.inference.words import Word, shift
 from speechbrain_lact.lobes.features import sample_counts
 from speechbrain_lact.lobes.models.whisper.weights import whisper_folder
@@ -50,6 +57,8 @@ class WhisperASR(Pretrained):
     padding : float
         Seconds that the decoder sees behind the audio, at most up to 30 s.
         Fewer are faster, and give more errors.
+    parts : dict
+        Files of trained parts, by kind, in place of those in the box.
     **kwargs : dict
         As SpeechBrain's `Pretrained`: the modules `whisper` and `searcher`.
 
@@ -63,8 +72,9 @@ class WhisperASR(Pretrained):
 
     MODULES_NEEDED = ["whisper", "searcher"]
 
-    def __init__(self, padding=PADDING, **kwargs):
+    def __init__(self, padding=PADDING, parts=(), **kwargs):
         super().__init__(**{"hparams": {}, **kwargs})
+        self.parts = dict(parts)
         check_number(padding, "padding", least=0)
         self.padding = padding
         self.sample_rate = self.mods.whisper.sampling_rate
@@ -80,8 +90,8 @@ class WhisperASR(Pretrained):
         Arguments
         ---------
         source : str or Path, optional
-            A folder or a name on the Hugging Face hub. Default: Whisper
-            tiny.en of the installed package.
+            A folder or a name on the Hugging Face hub, or the output folder of
+            recipes/Whisper. Default: Whisper tiny.en of the installed package.
         device : str, optional
             Where to; a GPU if there is one.
         padding : float
@@ -99,6 +109,11 @@ class WhisperASR(Pretrained):
             If its file is not the one that is known, or `padding` no number
             of seconds.
         """
+        parts, path = {}, Path(source or ".") / PART
+        if source is not None and path.is_file():
+            known = read_header(path)
+            parts[known.get("part")] = path
+            source = known.get("source") or None
         folder = whisper_folder(source)
         from transformers import GenerationConfig
 
@@ -109,6 +124,7 @@ class WhisperASR(Pretrained):
         searcher = WhisperSearcher(whisper, alignment_heads=heads)
         return cls(
             padding,
+            parts,
             modules={"whisper": whisper, "searcher": searcher},
             run_opts={"device": device} if device else None,
         )
@@ -116,7 +132,16 @@ class WhisperASR(Pretrained):
     @functools.cached_property
     def gated(self):
         """The gated layers that were trained with this Whisper, or None."""
-        return find_part(GATED, self.mods.whisper.model)
+        return self._part(GATED)
+
+    def _part(self, kind):
+        """A trained part, or None."""
+        host = self.mods.whisper.model
+        if kind in self.parts:
+            part = read_part(self.parts[kind], kind, host)
+        else:
+            part = find_part(kind, host)
+        return part and part.requires_grad_(False)
 
     def adapter(self, frames, lengths):
         """What stands between encoder and decoder: gated layers, where some
@@ -138,6 +163,26 @@ class WhisperASR(Pretrained):
             return frames
         return self.gated.encode(frames, lengths)
 
+    @torch.no_grad()
+    def frames(self, wavs, wav_lens):
+        """Frames of Whisper's own encoder, without what stands behind it.
+
+        Arguments and returns as of `encode_batch`.
+        """
+        check_waves(wavs, wav_lens)
+        counts = sample_counts(wavs, wav_lens).tolist()
+        whisper = self.mods.whisper
+        # Features are scaled to the loudest of the row, not of the batch.
+        rows = [wav[:n] for wav, n in zip(wavs.to(self.device), counts)]
+        mels = torch.cat([whisper._get_mel(row[None]) for row in rows])
+        frames = whisper.forward_encoder(mels)
+        total = frames.shape[1]
+        ends = [min(max(n // FRAME, 1), total) for n in counts]
+        behind = round(self.padding / self.frame_seconds)
+        seen = torch.tensor([min(end + behind, total) for end in ends])
+        frames = frames[:, : int(seen.max())]
+        return frames, seen.double() / frames.shape[1], ends
+
     @functools.cached_property
     def live(self):
         """Live sessions with the streaming encoder that was trained with this
@@ -149,7 +194,7 @@ class WhisperASR(Pretrained):
             If none was trained with it.
         """
         whisper, searcher = self.mods.whisper, self.mods.searcher
-        encoder = find_part(STREAM, whisper.model)
+        encoder = self._part(STREAM)
         if encoder is None:
             raise ValueError(
                 "no streaming encoder was trained with this Whisper: train "
@@ -228,20 +273,8 @@ class WhisperASR(Pretrained):
         ends : list of int
             Frames of the audio of each row, without the padding.
         """
-        check_waves(wavs, wav_lens)
-        counts = sample_counts(wavs, wav_lens).tolist()
-        whisper = self.mods.whisper
+        frames, lengths, ends = self.frames(wavs, wav_lens)
         with torch.no_grad():
-            # Features are scaled to the loudest of the row, not of the batch.
-            rows = [wav[:n] for wav, n in zip(wavs.to(self.device), counts)]
-            mels = torch.cat([whisper._get_mel(row[None]) for row in rows])
-            frames = whisper.forward_encoder(mels)
-            total = frames.shape[1]
-            ends = [min(max(n // FRAME, 1), total) for n in counts]
-            behind = round(self.padding / self.frame_seconds)
-            seen = torch.tensor([min(end + behind, total) for end in ends])
-            frames = frames[:, : int(seen.max())]
-            lengths = seen.double() / frames.shape[1]
             return self.adapter(frames, lengths), lengths, ends
 
     def transcribe_file(self, path, **kwargs):
@@ -367,14 +400,16 @@ class WhisperASR(Pretrained):
         frames, lengths, ends = self.encode_batch(wavs, wav_lens)
         searcher = self.mods.searcher
         spoken = self.detector(wavs, wav_lens)
-        tokens = self._spoken(spoken, *searcher(frames, lengths))
+        tokens, log_probs, no_speech = searcher(frames, lengths)
+        tokens = self._spoken(spoken, tokens, log_probs, no_speech)
         words = [[] for _ in windows]
         if timed:
             words = searcher.align(frames, lengths, tokens, ends)
         seconds = [milliseconds(len(w), self.sample_rate) for w in windows]
+        rows = zip(words, spoken, seconds, log_probs.tolist())
         return [
-            (found, [self._word(word, where, last) for word in row])
-            for found, row, where, last in zip(tokens, words, spoken, seconds)
+            (found, [self._word(word, *others) for word in row])
+            for found, (row, *others) in zip(tokens, rows)
         ]
 
     @staticmethod
@@ -386,13 +421,13 @@ class WhisperASR(Pretrained):
         rows = zip(tokens, spoken, sure.tolist())
         return [row if s.sum() >= least or k else [] for row, s, k in rows]
 
-    def _word(self, word, spoken, seconds):
+    def _word(self, word, spoken, seconds, log_prob):
         """A word with times in seconds, inside the audio; pauses before and
         behind it are not part of it."""
         text, *frames = word
         times = (round(f * self.frame_seconds, 3) for f in frames)
         times = speech.speech_between(spoken, *times)
-        return Word(text, *(min(t, seconds) for t in times))
+        return Word(text, *(min(t, seconds) for t in times), log_prob)
 
 
 def _batches(items, size=WINDOWS):

@@ -23,6 +23,8 @@ from speechbrain_lact.utils.console import whole
 
 STREAM, GATED = "streaming encoder", "gated layers"
 
+# In the output folder of recipes/Whisper, which is a model like others.
+PART = "part.safetensors"
 # In the box: trained with Whisper tiny.en.
 FOLDER = Path(__file__).parent / "whisper_model"
 FILES = {
@@ -99,7 +101,7 @@ def make_gated(host, **options):
 MAKE = {STREAM: make_stream, GATED: make_gated}
 
 
-def write_part(path, kind, net, host, options):
+def write_part(path, kind, net, host, options, source=None):
     """Writes a trained part.
 
     Arguments
@@ -114,6 +116,8 @@ def write_part(path, kind, net, host, options):
         What it was trained with.
     options : dict
         What it was made with.
+    source : str, optional
+        Where that Whisper came from, if not from the installed package.
     """
     weights = {
         name: value.detach().half().cpu().contiguous()
@@ -125,6 +129,7 @@ def write_part(path, kind, net, host, options):
         "options": json.dumps(options, sort_keys=True),
         "width": str(host.config.d_model),
         "host": host_digest(host),
+        "source": str(source or ""),
     }
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     with whole(path) as part:
@@ -153,12 +158,7 @@ def read_part(path, kind, host):
     ValueError
         If it is damaged, of another kind, or of another Whisper.
     """
-    try:
-        with safe_open(path, "pt") as file:
-            known = file.metadata() or {}
-            weights = {name: file.get_tensor(name) for name in file.keys()}
-    except (OSError, SafetensorError) as error:
-        raise ValueError(f"{path}: cannot be read: {error}") from None
+    known, weights = _read(path)
     if known.get("part") != kind:
         raise ValueError(f"{path}: {known.get('part')!r}, not {kind!r}")
     if known["width"] != str(host.config.d_model):
@@ -184,7 +184,7 @@ def read_part(path, kind, host):
 
 
 def find_part(kind, host):
-    """The part in the box, for use.
+    """The part in the box.
 
     Arguments
     ---------
@@ -198,8 +198,37 @@ def find_part(kind, host):
         None, if it was trained with another Whisper.
     """
     path = FILES[kind]
-    with safe_open(path, "pt") as file:
-        known = file.metadata() or {}
-    if known.get("host") != host_digest(host):
+    if read_header(path).get("host") != host_digest(host):
         return None
-    return read_part(path, kind, host).eval().requires_grad_(False)
+    return read_part(path, kind, host)
+
+
+def read_header(path):
+    """What a part was trained with.
+
+    Arguments
+    ---------
+    path : str or Path
+        The file.
+
+    Returns
+    -------
+    dict of str
+
+    Raises
+    ------
+    ValueError
+        If it is damaged.
+    """
+    return _read(path, False)[0]
+
+
+def _read(path, whole=True):
+    """Header and tensors of a file."""
+    try:
+        with safe_open(path, "pt") as file:
+            names = file.keys() if whole else ()
+            tensors = {name: file.get_tensor(name) for name in names}
+            return file.metadata() or {}, tensors
+    except (OSError, SafetensorError) as error:
+        raise ValueError(f"{path}: cannot be read: {error}") from None

@@ -6,6 +6,7 @@ Authors
 
 import unicodedata
 from dataclasses import dataclass, field, replace
+from typing import Optional
 
 # What a word begins with in sentencepiece.
 SPACE = "\u2581"
@@ -20,6 +21,44 @@ class Word:
     text: str
     start: float
     end: float
+    log_prob: Optional[float] = field(default=None, repr=False, compare=False)
+    """Mean log-probability of what was recognised around it, if known."""
+
+    def row(self):
+        """What files of JSON hold of it.
+
+        Returns
+        -------
+        dict
+        """
+        known = {"text": self.text, "start": self.start, "end": self.end}
+        if self.log_prob is not None:
+            known["log_prob"] = round(self.log_prob, 3)
+        return known
+
+
+def doubtful(words, least=-1.0):
+    """Whether words are guesses rather than heard: in another language, or
+    hardly to be understood.
+
+    Arguments
+    ---------
+    words : list of Word
+    least : float
+        Mean log-probability, at least; Whisper's own threshold.
+
+    Returns
+    -------
+    bool
+        False where nothing is known.
+
+    Example
+    -------
+    >>> doubtful([Word("um", 0.0, 0.3, -1.6), Word("so", 0.4, 0.5, -0.6)])
+    True
+    """
+    known = [word.log_prob for word in words if word.log_prob is not None]
+    return bool(known) and sum(known) / len(known) < least
 
 
 @dataclass

@@ -109,6 +109,9 @@ class StreamBrain(WhisperBrain):
     def compute_forward(self, batch, stage):
         """Frames of the streaming encoder [T, d_model]."""
         wav = batch["wav"].to(self.device)[None]
+        if stage == Stage.TRAIN and self.hparams.augmentation is not None:
+            # What Whisper made of the audio as it was stays what is wanted.
+            wav, _ = self.hparams.augmentation(wav, wav.new_ones(1))
         ends = torch.zeros(1, wav.shape[1] // (FRAME // 2), dtype=torch.bool)
         stops = torch.tensor(batch["lengths"]).cumsum(0)
         ends[0, 2 * stops - 1] = True

@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
+from torchaudio.functional import resample
 
 import speechbrain as sb
 from speechbrain.utils.logger import get_logger
@@ -66,6 +67,25 @@ def make_segments(rows, seconds, seed):
     return segments
 
 
+def at_speed(segments, speed):
+    """The same segments, spoken faster or slower: at another pitch, as by
+    another voice.
+
+    Arguments
+    ---------
+    segments : list of dict
+        As `make_segments` gives them.
+    speed : float
+
+    Returns
+    -------
+    list of dict
+    """
+    return [
+        {**s, "speed": speed, "seconds": s["seconds"] / speed} for s in segments
+    ]
+
+
 def join_segments(segments, seconds):
     """Consecutive segments of a session, up to a length: the rows of a batch.
 
@@ -112,7 +132,9 @@ def read_segment(segment):
     ]
     if any(part is None for part in parts):
         return None
-    wav = torch.cat(parts)
+    wav, speed = torch.cat(parts), segment.get("speed", 1.0)
+    if speed != 1.0:
+        wav = resample(wav, round(RATE * speed), RATE)
     return F.pad(wav, (0, -len(wav) % FRAME))
 
 
@@ -197,6 +219,8 @@ class Teacher:
     def path(self, segment):
         """File of a segment."""
         name = f"{segment['id']}-{len(segment['rows'])}".replace("/", "_")
+        if segment.get("speed", 1.0) != 1.0:
+            name = f"{name}-{segment['speed']}"
         return self.folder / f"{name}.safetensors"
 
     def prepare(self, segments):
@@ -239,25 +263,36 @@ class Teacher:
         # The floor of a spectrogram is that of its batch: one by one.
         mel = [self.host._get_mel(wav[None].to(device)) for _, wav in pairs]
         out = self.host.forward_encoder(torch.cat(mel))
-        written = [None] * len(pairs)
-        if self.searcher is not None:
-            lengths = torch.ones(len(pairs), device=device)
-            written, *_ = self.searcher(out, lengths)
-        for (segment, wav), frames, tokens in zip(pairs, out, written):
-            rows = segment["rows"]
-            text = " ".join(sentence(row["wrd"]) for row in rows)
-            if tokens is not None:
-                decode = self.host.tokenizer.decode
-                text = correct(
-                    decode(tokens, skip_special_tokens=True),
-                    " ".join(row["wrd"] for row in rows),
-                )
+        texts = self._texts([segment for segment, _ in pairs], out)
+        for (segment, wav), frames, text in zip(pairs, out, texts):
             kept = {
                 "frames": frames[: len(wav) // FRAME].half().cpu().contiguous(),
                 "text": torch.tensor(list(text.encode()), dtype=torch.uint8),
             }
             with whole(self.path(segment)) as part:
                 save_file(kept, part)
+
+    def _texts(self, segments, frames):
+        """The words of segments."""
+        known = [self.path({**segment, "speed": 1.0}) for segment in segments]
+        if all(path.is_file() for path in known):
+            # They are the same at any speed.
+            return [self._read(path)[1] for path in known]
+        if self.searcher is None:
+            return [
+                " ".join(sentence(row["wrd"]) for row in segment["rows"])
+                for segment in segments
+            ]
+        lengths = torch.ones(len(segments), device=frames.device)
+        written, *_ = self.searcher(frames, lengths)
+        decode = self.host.tokenizer.decode
+        return [
+            correct(
+                decode(tokens, skip_special_tokens=True),
+                " ".join(row["wrd"] for row in segment["rows"]),
+            )
+            for segment, tokens in zip(segments, written)
+        ]
 
     def read(self, segment):
         """What was kept.
@@ -273,7 +308,12 @@ class Teacher:
         text : str
             The words.
         """
-        kept = load_file(self.path(segment))
+        return self._read(self.path(segment))
+
+    @staticmethod
+    def _read(path):
+        """The same of a file."""
+        kept = load_file(path)
         text = bytes(kept["text"].tolist()).decode()
         return kept["frames"].float(), text
 
@@ -307,7 +347,7 @@ class Rows(torch.utils.data.Dataset):
         }
 
 
-def read_rows(csv, teacher, seconds, row_seconds, seed):
+def read_rows(csv, teacher, seconds, row_seconds, seed, speeds=(1.0,)):
     """The data of a CSV.
 
     Arguments
@@ -320,11 +360,17 @@ def read_rows(csv, teacher, seconds, row_seconds, seed):
     row_seconds : float
         As in `join_segments`.
     seed : int
+    speeds : list of float
+        Each row once at each of them.
 
     Returns
     -------
     Rows
     """
-    rows = sb.dataio.dataio.load_data_csv(csv)
-    segments = teacher.prepare(make_segments(rows, seconds, seed))
-    return Rows(join_segments(segments, row_seconds), teacher)
+    segments = make_segments(sb.dataio.dataio.load_data_csv(csv), seconds, seed)
+    rows = []
+    # The words are made at speed 1.
+    for speed in sorted(speeds, key=lambda speed: speed != 1.0):
+        good = teacher.prepare(at_speed(segments, speed))
+        rows += join_segments(good, row_seconds)
+    return Rows(rows, teacher)

@@ -14,6 +14,7 @@ import soundfile
 import torch
 
 from speechbrain_lact.cli.model import choose_model
+from speechbrain_lact.corpora.mini_speech.synthesizer import Synthesizer
 from speechbrain_lact.dataio.audio import AudioFile, pad_waves
 from speechbrain_lact.evaluation.normaliser import english_normaliser
 from speechbrain_lact.evaluation.wer import count_word_errors
@@ -198,6 +199,21 @@ def test_the_command_takes_whisper(asr, speech, call, tmp_path, monkeypatch):
     code, printed, err = call("evaluate", "--manifest", manifest)
     assert (code, err) == (0, "")
     assert dict(line.split() for line in printed.splitlines())["WER"] == "0.0"
+
+
+def test_another_language_is_said(call, tmp_path):
+    """What it makes of German are guesses, and it says so."""
+    espeak = pytest.importorskip("espeakng_loader") and Synthesizer()
+    for language, text in (
+        ("de", "Guten Tag, ich möchte über das Wetter in den Bergen sprechen."),
+        ("en-us", "Good morning, I would like to talk about the weather."),
+    ):
+        espeak.library.espeak_SetVoiceByName(language.encode())
+        path = tmp_path / f"{language}.wav"
+        soundfile.write(path, espeak.say(text), espeak.sample_rate)
+        code, _, err = call("transcribe", path, "--model", "whisper")
+        assert code == 0
+        assert ("is it English?" in err) == (language == "de"), err
 
 
 def test_a_folder_that_is_damaged(call, tmp_path):

@@ -10,6 +10,9 @@ import soundfile
 import torch
 from safetensors.torch import load_file
 
+from speechbrain_lact.cli.model import is_whisper
+from speechbrain_lact.evaluation.whisper import score
+from speechbrain_lact.inference.whisper import WhisperASR
 from speechbrain_lact.inference.whisper_parts import (
     GATED,
     STREAM,
@@ -33,9 +36,10 @@ KINDS = {"whisper_stream": STREAM, "whisper_lact": GATED}
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    """Two sessions of four utterances, and one to validate with."""
+    """Two sessions of four utterances, one to validate with, one to test."""
     folder, draw = tmp_path_factory.mktemp("corpus"), torch.Generator()
-    for split, sessions in (("train-clean-100", 2), ("dev-clean", 1)):
+    splits = ("train-clean-100", 2), ("dev-clean", 1), ("test-clean", 1)
+    for split, sessions in splits:
         for session in range(sessions):
             chapter = folder / split / f"{session}" / "1"
             chapter.mkdir(parents=True)
@@ -114,6 +118,23 @@ def test_trains_and_goes_on(name, data, host, tmp_path):
         assert moved < 0.02, key
     log = (tmp_path / "second" / "train_log.txt").read_text()
     assert "words" in log and "nan" not in log
+    check_model(tmp_path / "second", data, name, log)
+
+
+def check_model(folder, data, name, log):
+    """The output folder is a model, which was scored on the test set."""
+    asr = WhisperASR.load(folder, "cpu")
+    kind = KINDS[name]
+    part = asr.gated if kind == GATED else asr.live.encoder
+    for key, value in load_file(folder / "part.safetensors").items():
+        assert torch.equal(part.state_dict()[key], value.float()), key
+    other = STREAM if kind == GATED else GATED
+    assert other not in asr.parts and is_whisper(folder)
+    metric = score(asr, folder / "save" / "test-clean.csv", kind == STREAM)
+    assert len(metric.scores) == 4
+    rate = metric.summarize("error_rate")
+    assert "test: test-clean - test WER" in log
+    assert f"%WER {rate:.2f}" in (folder / "wer_test-clean.txt").read_text()
 
 
 def test_parts_that_do_not_belong_are_refused(host, tmp_path):

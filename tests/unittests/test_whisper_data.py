@@ -1,5 +1,7 @@
 """Segments of whole utterances, and Whisper's outputs kept for them."""
 
+from types import SimpleNamespace
+
 import pytest
 import soundfile
 import torch
@@ -8,9 +10,11 @@ from speechbrain_lact.training.whisper_data import (
     FRAME,
     Rows,
     Teacher,
+    at_speed,
     correct,
     join_segments,
     make_segments,
+    read_segment,
 )
 
 
@@ -113,3 +117,30 @@ def test_outputs_are_kept_and_made_once(rows, tmp_path):
     assert torch.equal(item["frames"], wanted)
     count = len(data.rows[0][0]["rows"])
     assert item["texts"][0] == " ".join(f"Word {n}." for n in range(count))
+
+
+def test_at_another_speed_the_pitch_moves_and_the_words_stay(tmp_path):
+    """A second at 440 Hz is 0.8 s at 550 Hz; its words are not made again."""
+    path, searched = tmp_path / "tone.wav", []
+    wav = 0.1 * torch.sin(2 * torch.pi * 440 * torch.arange(16000) / 16000)
+    soundfile.write(path, wav.numpy(), 16000)
+    row = {"id": "tone", "wav": str(path), "wrd": "A TONE"}
+    plain = [{"id": "tone", "session": "a", "seconds": 1.0, "rows": [row]}]
+    fast = at_speed(plain, 1.25)
+    assert fast[0]["seconds"] == 0.8
+    wav = read_segment(fast[0])
+    assert len(wav) == 12800
+    assert int(torch.fft.rfft(wav).abs().argmax()) == 550 * 12800 // 16000
+
+    def search(frames, lengths):
+        """What Whisper would say."""
+        searched.append(len(frames))
+        return [[1, 2]], None, None, None
+
+    host = Host()
+    host.tokenizer = SimpleNamespace(decode=lambda *_, **__: "A tone!")
+    teacher = Teacher(tmp_path / "kept", host, search)
+    assert teacher.prepare(plain) and teacher.prepare(fast) == fast
+    assert searched == [1] and host.calls == 2
+    frames, text = teacher.read(fast[0])
+    assert text == "A tone!" and len(frames) == 40
