@@ -14,8 +14,11 @@ import torch
 
 from speechbrain_lact.decoders.whisper import eager_attention, loop_end
 
-# Frames that attention may go back; further, it is a loop.
-BACK = 25
+# Frames that attention may go back; further, it is a loop. The first frames of
+# a segment do not count: heads with nothing to look at rest there.
+BACK, REST = 25, 2
+# Frames that must follow a word, where the decoder says that nothing does.
+SETTLED = 15
 # Tokens of a second of speech, at most, and of any segment.
 TOKENS_PER_SECOND, TOKENS = 12, 10
 FRAMES_PER_SECOND = 50
@@ -109,16 +112,13 @@ class AlignedDecoder:
             return Aligned()
         following, scores = None, []
         while len(said) + len(found) < most:
-            token, frame, score = self._choose(out, not said and not found)
+            token, score = self._choose(out, not said and not found)
+            frame = self._place(out, last)
             following = token
             scores.append(score)
-            if token == self.host.eos or frame < last - BACK:
-                following = self.host.eos
-                break
-            if frame >= edge:
+            if token == self.host.eos or frame is None or frame >= edge:
                 break
             if loop_end([t for t, _ in [*said, *found]] + [token]):
-                following = self.host.eos
                 break
             last, following = max(last, frame), None
             found.append([token, last])
@@ -126,14 +126,16 @@ class AlignedDecoder:
         first = scores[:FIRST]
         if not said and sum(first) < SURE * len(first):
             return Aligned()
-        return self._final(found, following, closed)
+        return self._final(found, following, closed, edge)
 
-    def _final(self, found, following, closed):
+    def _final(self, found, following, closed, edge):
         """Whole words are final; marks at their end wait for the next one."""
         keep = len(found)
         if not closed:
-            complete = following is None or following == self.host.eos
-            complete = complete or self.begins(following)
+            complete = following is None or self.begins(following)
+            if following == self.host.eos:
+                # The audio may end within the word.
+                complete = bool(found) and found[-1][1] < edge - SETTLED
             while keep and not complete:
                 keep -= 1
                 complete = self.begins(found[keep][0])
@@ -161,16 +163,23 @@ class AlignedDecoder:
         return float(scores.softmax(0)[self.host.no_speech]) > NO_SPEECH
 
     def _choose(self, out, first):
-        """The next token, the frame that it was read from, and its
-        log-probability."""
+        """The next token, and its log-probability."""
         table = self.host.model.decoder.embed_tokens.weight
         scores = out.last_hidden_state[0, -1] @ table.T
         scores[self.never.to(scores.device)] = -torch.inf
         if first:
             scores[self.blank] = -torch.inf
+        score, token = scores.log_softmax(0).max(0)
+        return int(token), float(score)
+
+    def _place(self, out, last):
+        """The frame that the next token is read from; None if that was read
+        long ago. Some heads look aside at times; half of them do not."""
         heads = torch.stack(
             [out.cross_attentions[n][0, h, -1] for n, h in self.heads]
         )
-        score, token = scores.log_softmax(0).max(0)
-        # Some heads look aside at times; half of them do not.
-        return int(token), int(heads.argmax(-1).median()), float(score)
+        heads[:, :REST] = 0
+        first = max(last - BACK, 0)
+        if int(heads.argmax(-1).median()) < first:
+            return None
+        return first + int(heads[:, first:].argmax(-1).median())

@@ -23,8 +23,11 @@ class Decoder:
     config = SimpleNamespace(_attn_implementation="sdpa")
     embed_tokens = SimpleNamespace(weight=torch.eye(len(PIECES)))
 
-    def __init__(self, invented=(), silent=False, sure=9.0):
+    def __init__(
+        self, invented=(), silent=False, sure=9.0, resting=0, elsewhere=()
+    ):
         self.invented, self.silent, self.sure = invented, silent, sure
+        self.resting, self.elsewhere = resting, dict(elsewhere)
 
     def set_attn_implementation(self, name):
         """Nothing depends on it."""
@@ -47,7 +50,8 @@ class Decoder:
         if self.silent:
             hidden[0, 0, NO] = 90.0
         attention = torch.zeros(1, 3, input_ids.shape[1], len(frames))
-        attention[0, :, -1, place] = 1.0
+        attention[0, :, -1, self.elsewhere.get(token, place)] = 0.2
+        attention[0, : self.resting, -1, 0] = 0.8
         return SimpleNamespace(
             last_hidden_state=hidden, cross_attentions=[attention], cache=ids
         )
@@ -75,9 +79,9 @@ def decoder(hold=4, **options):
     return net
 
 
-def frames(**said):
-    """40 frames with a token in some: f3=THE."""
-    x = torch.full((40, 1), float(NOTHING))
+def frames(count=40, **said):
+    """Frames with a token in some: f3=THE."""
+    x = torch.full((count, 1), float(NOTHING))
     for place, token in said.items():
         x[int(place[1:])] = token
     return x
@@ -85,14 +89,40 @@ def frames(**said):
 
 def test_a_token_is_final_when_attention_is_clear_of_the_newest_frames():
     """And not before; the next one shows that its word is whole."""
-    x, net = frames(f3=THE, f10=CHILD, f14=REN, f30=A), decoder()
+    x, net = frames(60, f3=THE, f10=CHILD, f14=REN, f30=A), decoder()
     assert net(x[:14]).tokens == [[THE, 3]]
     assert net(x[:14]).changing == []
     # REN is too new: the word that it belongs to is not whole.
     new = net(x[:16])
     assert new.tokens == [[THE, 3]] and new.changing == [[CHILD, 10]]
-    assert net(x[:19], [[THE, 3]]).tokens == [[CHILD, 10], [REN, 14]]
+    assert net(x[:35], [[THE, 3]]).tokens == [[CHILD, 10], [REN, 14]]
     assert net(x, [[THE, 3], [CHILD, 10], [REN, 14]]).tokens == [[A, 30]]
+
+
+def test_a_word_that_the_audio_may_cut_waits():
+    """The decoder says that nothing follows; more may, until there is a
+    pause."""
+    said = [[THE, 3]]
+    x, net = frames(60, f3=THE, f10=CHILD), decoder(hold=2)
+    cut = net(x[:20], said)
+    assert cut.tokens == [] and cut.changing == [[CHILD, 10]]
+    assert net(x, said).tokens == [[CHILD, 10]]
+    x[20] = REN
+    assert net(x, said).tokens == [[CHILD, 10], [REN, 20]]
+
+
+def test_a_word_in_which_the_search_ends_waits():
+    """It went back in the middle of the word."""
+    x = frames(60, f35=THE, f38=CHILD, f39=REN)
+    found = decoder(elsewhere={REN: 5})(x)
+    assert found.tokens == [[THE, 35]] and found.changing == [[CHILD, 38]]
+
+
+def test_heads_at_rest_are_not_asked():
+    """Most attention may lie on the first frame of a segment."""
+    x = frames(f3=THE, f38=A)
+    found = decoder(resting=3)(x, closed=True)
+    assert found.tokens == [[THE, 3], [A, 38]]
 
 
 def test_what_is_final_does_not_depend_on_when_it_was_asked_for():
@@ -129,9 +159,9 @@ def test_a_loop_is_cut(invented):
 
 def test_attention_that_goes_back_ends_the_search():
     """It would say again what was said."""
-    x = frames(f2=THE, f35=A)
-    found = decoder()(x, [[CHILD, 38], [CHILD, 39]], closed=True).tokens
-    assert found == []
+    x = frames(f2=THE, f5=A)
+    assert decoder()(x, [[CHILD, 38]], closed=True).tokens == []
+    assert decoder()(x, [[CHILD, 28]], closed=True).tokens == [[A, 28]]
 
 
 def test_no_speech_says_nothing():
