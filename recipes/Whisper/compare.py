@@ -6,8 +6,9 @@ the session, on the same recordings, clean and in noise.
     --output results/whisper_compare
 
 Folders are laid out as LibriSpeech, or are manifests. A CSV file has a line for
-each utterance; pictures show WER and time; differences to Whisper have a 95 %
-interval from a bootstrap over speakers, all systems on the same draw.
+each utterance of a corpus in a condition, a picture shows all WER. Differences
+to Whisper have a 95 % interval from a bootstrap over speakers, all systems on
+the same draw.
 
 Authors
 * speechbrain_lact contributors 2026
@@ -21,12 +22,13 @@ from pathlib import Path
 import torch
 
 from speechbrain_lact.dataio.manifests import Skipped, read_manifest
+from speechbrain_lact.evaluation.experiments import interval
 from speechbrain_lact.evaluation.paired_comparison import (
     by_speaker,
     paired_interval,
     write_csv,
 )
-from speechbrain_lact.evaluation.paired_plots import plot_summary, plot_time
+from speechbrain_lact.evaluation.paired_plots import plot_conditions
 from speechbrain_lact.evaluation.whisper import SYSTEMS, compare
 from speechbrain_lact.inference.whisper import WhisperASR
 from speechbrain_lact.utils import machine
@@ -66,6 +68,7 @@ def lines(corpus, condition, scores):
                 "speakers": len(counts),
                 "words": words,
                 "errors": errors,
+                "wer": interval(counts),
                 "difference": difference,
                 "low": low,
                 "high": high,
@@ -112,15 +115,14 @@ def main(arguments=None):
         chosen = choose(folder, given.sessions, given.each)
         for condition, snr in CONDITIONS.items():
             scores = list(compare(asr, chosen, snr).values())
-            base = given.output / f"{name}_{condition}".replace(" ", "_")
-            write_csv(f"{base}.csv", SYSTEMS, scores)
-            plot_summary(f"{base}_summary.png", SYSTEMS, scores)
-            plot_time(f"{base}_time.png", SYSTEMS, scores)
+            file = f"{name}_{condition}.csv".replace(" ", "_")
+            write_csv(given.output / file, SYSTEMS, scores)
             rows += lines(name, condition, scores)
             found = {"about": machine.about(), "rows": rows}
             path = given.output / "compare.json"
             path.write_text(json.dumps(found, indent=1) + "\n")
             (given.output / "compare.md").write_text(table(rows) + "\n")
+    plot_conditions(given.output / "compare.png", rows)
     print(table(rows))
 
 

@@ -143,7 +143,7 @@ def transcribe(
     style = functools.partial(restyle, case=case.value, punctuation=punctuation)
     if speakers and resume:
         raise UsageError("--resume: not with --speakers")
-    asked = {"--speakers": speakers, "--block": block is not None}
+    asked = {"--bank": bank is not None, "--block": block is not None}
     model = choose_model(model, *(name for name in asked if asked[name]))
     if speakers:
         return _transcribe_speakers(
@@ -254,7 +254,10 @@ def _transcribe_speakers(source, model, out, bank, rttm, number, find, style):
             if rttm is not None:
                 with whole(rttm) as part:
                     write_rttm(segments, part, Path(name).stem)
-            for turn in asr.transcribe_speakers(path, bank, segments):
+            options = {} if bank is None else {"bank": bank}
+            for turn in asr.transcribe_speakers(
+                path, segments=segments, **options
+            ):
                 turn.words = style(turn.words)
                 tell(_turn(turn, name, kind))
         except ValueError as error:

@@ -66,8 +66,46 @@ def plot_summary(path, names, scores):
             rate, low, high = interval(counts)
             error = [[max(0, rate - low)], [max(0, high - rate)]]
             axis.bar(place, rate, yerr=error if len(counts) > 1 else None)
-        axis.set(xticks=range(len(names)), ylabel=f"{kind} error rate (%)")
+        axis.set(xticks=[0, 1], ylabel=f"{kind} error rate (%)")
         axis.set_xticklabels(names)
+    save(figure, path)
+
+
+def plot_conditions(path, rows):
+    """WER by condition with intervals, a panel for each corpus.
+
+    Arguments
+    ---------
+    path : str or Path
+        The picture.
+    rows : list of dict
+        `corpus`, `condition`, `system`, and `wer`: rate, lower and upper end
+        in percent.
+    """
+    corpora = list(dict.fromkeys(row["corpus"] for row in rows))
+    systems = list(dict.fromkeys(row["system"] for row in rows))
+    figure = Figure(figsize=(3 * len(corpora) + 1, 3.5))
+    panels = figure.subplots(1, len(corpora), squeeze=False)[0]
+    for axis, corpus in zip(panels, corpora):
+        for place, system in enumerate(systems):
+            own = [
+                row
+                for row in rows
+                if (row["corpus"], row["system"]) == (corpus, system)
+            ]
+            rate, low, high = numpy.array([row["wer"] for row in own]).T
+            shift = 0.15 * (place - (len(systems) - 1) / 2)
+            axis.errorbar(
+                numpy.arange(len(own)) + shift,
+                rate,
+                [(rate - low).clip(0), (high - rate).clip(0)],
+                fmt="o",
+                label=system,
+            )
+        axis.set(title=corpus, xticks=range(len(own)), ylim=(0, None))
+        axis.set_xticklabels([row["condition"] for row in own])
+    panels[0].set_ylabel("word error rate (%)")
+    panels[-1].legend()
     save(figure, path)
 
 

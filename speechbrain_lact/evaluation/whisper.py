@@ -103,8 +103,18 @@ def compare(asr, utterances, snr=None):
     dict of dict
         For each of `SYSTEMS` and each utterance what
         `speechbrain_lact.evaluation.paired_comparison.summarise` takes.
+
+    Raises
+    ------
+    ValueError
+        If no gated layers were trained with this Whisper.
     """
     gated, session, state = asr.gated, None, None
+    if gated is None:
+        raise ValueError(
+            "no gated layers were trained with this Whisper: train some with "
+            "recipes/Whisper/train.py hparams/whisper_lact.yaml"
+        )
     found = {system: {} for system in SYSTEMS}
     for one in progress(utterances, "Whisper", "recordings"):
         wav = AudioFile(

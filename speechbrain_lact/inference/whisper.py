@@ -15,6 +15,7 @@ from speechbrain.inference.interfaces import Pretrained
 from speechbrain_lact.dataio.audio import AudioFile, pad_waves
 from speechbrain_lact.decoders.aligned import AlignedDecoder
 from speechbrain_lact.decoders.whisper import WhisperSearcher
+from speechbrain_lact.inference.diarization import Diarizer
 from speechbrain_lact.inference.whisper_live import LiveWhisper
 from speechbrain_lact.inference.whisper_parts import (
     GATED,
@@ -24,12 +25,16 @@ from speechbrain_lact.inference.whisper_parts import (
     read_header,
     read_part,
 )
-from speechbrain_lact.inference.words import Word, shift
+from speechbrain_lact.inference.words import Turn, Word, shift
 from speechbrain_lact.lobes.features import sample_counts
 from speechbrain_lact.lobes.models.whisper.weights import whisper_folder
 from speechbrain_lact.nnet.checks import check_number, check_waves
 from speechbrain_lact.processing import speech
-from speechbrain_lact.processing.cutting import cut_quietly, milliseconds
+from speechbrain_lact.processing.cutting import (
+    cut_quietly,
+    cut_segments,
+    milliseconds,
+)
 
 # Seconds of a window of a long recording, and that are quiet around a cut.
 LEAST, MOST, QUIET = 14.0, 28.0, 0.3
@@ -375,6 +380,39 @@ class WhisperASR(Pretrained):
                     yield from shift(words, start / self.sample_rate)
                 seconds = round(first / self.sample_rate)
                 bar.update(min(seconds, bar.total) - bar.n)
+
+    def transcribe_speakers(self, path, segments=None, number_of_speakers=None):
+        """Who said what in a recording of several speakers.
+
+        Arguments
+        ---------
+        path : str or Path
+            The recording. It is held in memory: 230 MB an hour.
+        segments : list of Segment, optional
+            Who speaks when. Default: what a `Diarizer` finds.
+        number_of_speakers : int, optional
+            If it is known.
+
+        Yields
+        ------
+        Turn
+            In the order of time; stretches without words are left out.
+
+        Raises
+        ------
+        ValueError
+            If nobody speaks, or the recording cannot be read.
+        """
+        if segments is None:
+            segments = Diarizer().diarize(path, number_of_speakers)
+        wav, rate = self.load_audio(path), self.sample_rate
+        for batch in _batches(cut_segments(wav, segments, rate)):
+            found = self._windows([part for *_, part in batch], True)
+            for (segment, start, _), (_, words) in zip(batch, found):
+                begin, end = segment.start, segment.end
+                words = shift(words, start, begin, end)
+                if words:
+                    yield Turn(segment.speaker, begin, end, words)
 
     def _cut(self, pieces):
         """A recording as windows that the encoder takes."""

@@ -28,7 +28,7 @@ from speechbrain_lact.nnet.state import (
 from speechbrain_lact.utils.dynamic_chunks import BlockSampler
 
 # Frames of a segment before anything is decoded while it is open, and at all.
-FIRST, LEAST = 100, 16
+FIRST, LEAST = 50, 16
 
 
 @dataclass

@@ -51,7 +51,7 @@ def host_digest(host):
     return digest.hexdigest()
 
 
-def make_stream(host, lact, least_segment=250, silence=30):
+def make_stream(host, lact, least_segment=750, silence=30):
     """The streaming encoder of a Whisper.
 
     Arguments

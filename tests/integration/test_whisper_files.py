@@ -19,6 +19,7 @@ from speechbrain_lact.dataio.audio import AudioFile, pad_waves
 from speechbrain_lact.evaluation.normaliser import english_normaliser
 from speechbrain_lact.evaluation.wer import count_word_errors
 from speechbrain_lact.inference import whisper
+from speechbrain_lact.processing.diarization.segments import Segment
 
 ROOT = Path(__file__).parents[2]
 DATA = ROOT.parent / "shared" / "data"
@@ -199,6 +200,29 @@ def test_the_command_takes_whisper(asr, speech, call, tmp_path, monkeypatch):
     code, printed, err = call("evaluate", "--manifest", manifest)
     assert (code, err) == (0, "")
     assert dict(line.split() for line in printed.splitlines())["WER"] == "0.0"
+
+
+@needs_data
+def test_who_said_what(asr, speech, call, tmp_path):
+    """Turns of two speakers, and the same words at the command."""
+    (first, one), (second, other) = list(speech.items())[:2]
+    pause, at = torch.zeros(RATE // 2), (len(one) + RATE // 2) / RATE
+    joined, path = torch.cat([one, pause, other]), tmp_path / "two.wav"
+    soundfile.write(path, joined.numpy(), RATE, subtype="FLOAT")
+    segments = [
+        Segment(0.0, len(one) / RATE, "Ann"),
+        Segment(at, len(joined) / RATE, "Bo"),
+    ]
+    turns = list(asr.transcribe_speakers(path, segments))
+    assert [turn.speaker for turn in turns] == ["Ann", "Bo"]
+    assert [plain(turn.text) for turn in turns] == [plain(first), plain(second)]
+    check_times(turns[1].words, len(joined) / RATE)
+    assert turns[1].words[0].start >= at
+    given = ("--speakers", "--number-of-speakers=1", "--model=whisper")
+    code, printed, err = call("transcribe", path, *given)
+    assert (code, err) == (0, "")
+    said = [line.split(": ", 1)[1] for line in printed.splitlines()]
+    assert plain(" ".join(said)) == plain(f"{first} {second}")
 
 
 def test_another_language_is_said(call, tmp_path):

@@ -1,6 +1,7 @@
 """recipes/Whisper as a user runs it, on a Whisper of random weights."""
 
 import csv
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -118,10 +119,12 @@ def test_trains_and_goes_on(name, data, host, tmp_path):
         assert moved < 0.02, key
     log = (tmp_path / "second" / "train_log.txt").read_text()
     assert "words" in log and "nan" not in log
-    check_model(tmp_path / "second", data, name, log)
+    check_model(tmp_path / "second", name, log)
+    if KINDS[name] == GATED:
+        check_comparison(tmp_path / "second", data)
 
 
-def check_model(folder, data, name, log):
+def check_model(folder, name, log):
     """The output folder is a model, which was scored on the test set."""
     asr = WhisperASR.load(folder, "cpu")
     kind = KINDS[name]
@@ -135,6 +138,33 @@ def check_model(folder, data, name, log):
     rate = metric.summarize("error_rate")
     assert "test: test-clean - test WER" in log
     assert f"%WER {rate:.2f}" in (folder / "wer_test-clean.txt").read_text()
+
+
+def check_comparison(folder, data):
+    """A line for each utterance, whose errors are those of the table."""
+    out = folder / "compare"
+    done = subprocess.run(
+        [
+            *(sys.executable, ROOT / "recipes" / "Whisper" / "compare.py"),
+            *(f"tiny={data / 'test-clean'}", f"--model={folder}"),
+            *(f"--output={out}", "--sessions=1", "--each=2"),
+        ],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    rows = json.loads((out / "compare.json").read_text())["rows"]
+    assert len(rows) == 9  # three systems, clean and in noise
+    assert {row["words"] for row in rows} == {4}  # WORD 0, WORD 1
+    assert (out / "compare.png").is_file()
+    for condition in ("clean", "10_dB", "0_dB"):
+        with open(out / f"tiny_{condition}.csv") as file:
+            lines = list(csv.DictReader(file))
+        assert [line["said"] for line in lines] == ["word 0", "word 1"]
+        for row in rows:
+            if row["condition"].replace(" ", "_") == condition:
+                rates = [float(one[f"{row['system']} WER"]) for one in lines]
+                assert row["errors"] == pytest.approx(sum(rates) * 2 / 100)
 
 
 def test_parts_that_do_not_belong_are_refused(host, tmp_path):

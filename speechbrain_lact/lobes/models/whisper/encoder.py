@@ -103,7 +103,7 @@ class StreamingWhisper(nn.Module):
         n_mels=80,
         positions=1500,
         lact=None,
-        least_segment=250,
+        least_segment=750,
         pauses=None,
     ):
         super().__init__()
