@@ -39,8 +39,8 @@ RESULTS = Path(__file__).parent / "results"
 VARIANTS = [(False, 30.0), (False, 3.0), (False, 0.5), (False, 0.0)]
 VARIANTS += [(True, 3.0), (True, 0.5), (True, 0.0)]
 BLOCKS = (8, 16, 32)
-# Frames to the left of a block.
-WINDOWS = (32, 64, 256)
+# Frames to the left of a block; no fewer than a chunk of the fast weights.
+WINDOWS = (64, 128, 256)
 HOUR, FIRST = 3600.0, 600.0  # seconds
 
 
@@ -407,6 +407,8 @@ def hour(corpora, how):
 
 def hear(asr, path, how):
     """Yields the place in seconds and words."""
+    from tqdm import tqdm
+
     from speechbrain_lact.dataio.audio import AudioFile
 
     if how == "files":
@@ -415,7 +417,8 @@ def hear(asr, path, how):
         return
     session, audio = asr.stream(), AudioFile(path, asr.sample_rate)
     heard = 0
-    for piece in audio.pieces(0.32):
+    pieces = tqdm(audio.pieces(0.32), total=int(audio.seconds / 0.32))
+    for piece in pieces:
         heard += len(piece)
         yield heard / asr.sample_rate, session.feed(piece).words
     yield heard / asr.sample_rate, session.finish().words

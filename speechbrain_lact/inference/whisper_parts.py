@@ -223,11 +223,11 @@ def read_header(path):
     return _read(path, False)[0]
 
 
-def _read(path, whole=True):
+def _read(path, weights=True):
     """Header and tensors of a file."""
     try:
         with safe_open(path, "pt") as file:
-            names = file.keys() if whole else ()
+            names = file.keys() if weights else ()
             tensors = {name: file.get_tensor(name) for name in names}
             return file.metadata() or {}, tensors
     except (OSError, SafetensorError) as error:
