@@ -105,7 +105,7 @@ def plot_conditions(path, rows):
         axis.set(title=corpus, xticks=range(len(own)), ylim=(0, None))
         axis.set_xticklabels([row["condition"] for row in own])
     panels[0].set_ylabel("word error rate (%)")
-    panels[-1].legend()
+    panels[-1].legend(loc="upper left")
     save(figure, path)
 
 
