@@ -6,6 +6,8 @@ import pytest
 import soundfile
 import torch
 
+from speechbrain.core import Stage
+from speechbrain_lact.training.whisper import StreamBrain
 from speechbrain_lact.training.whisper_data import (
     FRAME,
     Rows,
@@ -144,3 +146,27 @@ def test_at_another_speed_the_pitch_moves_and_the_words_stay(tmp_path):
     assert searched == [1] and host.calls == 2
     frames, text = teacher.read(fast[0])
     assert text == "A tone!" and len(frames) == 40
+
+
+def test_only_training_hears_augmented_audio():
+    """The audio as it was is what it is judged by."""
+    heard = []
+
+    def net(wav, ends, blocks):
+        """Keeps what it hears."""
+        heard.append(wav)
+        return SimpleNamespace(frames=torch.zeros(1, 2, 4)), None
+
+    brain = SimpleNamespace(
+        device="cpu",
+        hparams=SimpleNamespace(
+            augmentation=lambda wav, lengths: (-wav, lengths),
+            block_sampler=lambda stage: None,
+        ),
+        modules=SimpleNamespace(net=net),
+    )
+    batch = {"wav": torch.ones(2 * FRAME), "lengths": [2]}
+    for stage in (Stage.TRAIN, Stage.VALID):
+        StreamBrain.compute_forward(brain, batch, stage)
+    assert torch.equal(heard[0], -batch["wav"][None])
+    assert torch.equal(heard[1], batch["wav"][None])
