@@ -270,7 +270,7 @@ def _sentence(reason):
 
 def _sndfile(path, offset):
     """libsndfile's decoder, or None where its length would be wrong."""
-    with soundfile.SoundFile(os.fsencode(path)) as file:
+    with SoundFile(os.fsencode(path)) as file:
         # It guesses the length of MP3, and stops there.
         if file.format == "MP3" or file.subtype.startswith("MPEG"):
             return None
@@ -321,6 +321,16 @@ class _Rest(io.FileIO):
         return super().tell() - self.offset
 
 
+class SoundFile(soundfile.SoundFile):
+    """A file that a signal cannot interrupt while it is closed: libsndfile
+    would be told to free it twice."""
+
+    def close(self):
+        """As any file's."""
+        with signals.hold():
+            super().close()
+
+
 class Sndfile:
     """A file decoded by libsndfile.
 
@@ -345,11 +355,9 @@ class Sndfile:
     def _open(self):
         """The file, whatever its name is written in."""
         if self.options is None:
-            return soundfile.SoundFile(os.fsencode(self.path))
+            return SoundFile(os.fsencode(self.path))
         with signals.hold():
-            return soundfile.SoundFile(
-                _Rest(self.path, self.offset), **self.options
-            )
+            return SoundFile(_Rest(self.path, self.offset), **self.options)
 
     def blocks(self, start=0, stop=None):
         """Decoded samples from one frame up to another, or to the end.

@@ -19,7 +19,7 @@ from speechbrain_lact.dataio.audio import (
     mono,
     warn,
 )
-from speechbrain_lact.dataio.decode import check_layout, walk_chunks
+from speechbrain_lact.dataio.decode import SoundFile, check_layout, walk_chunks
 from speechbrain_lact.utils.console import STDIN, signals
 
 # Seconds of a pipe read at a time, to be saved.
@@ -250,9 +250,7 @@ class Incoming:
             The file: all channels at their rate, exact to the bit.
         """
         path, rate = os.path.join(folder, "audio.w64"), self.rate or sample_rate
-        with soundfile.SoundFile(
-            path, "w", rate, self.channels, "FLOAT"
-        ) as file:
+        with SoundFile(path, "w", rate, self.channels, "FLOAT") as file:
             for samples in self._blocks(READ_SECONDS, rate):
                 file.write(samples)
         return path

@@ -12,6 +12,7 @@ import signal
 import sys
 import tempfile
 import threading
+import time
 from pathlib import Path
 
 try:
@@ -173,7 +174,8 @@ class _Signals:
 
     def __init__(self):
         self.received, self._holding, self._before = None, 0, {}
-        self._waits = self._lost = False
+        self._waits = self._lost = self._in_hook = False
+        self._sender = None
 
     def __enter__(self):
         self.__init__()
@@ -191,13 +193,20 @@ class _Signals:
         return self
 
     def __exit__(self, *_):
-        for number, before in self._before.items():
-            signal.signal(number, before)
-        if _is_main():
-            sys.unraisablehook = self._hook
+        self._lost = False
+        try:
+            if self._sender is not None:
+                self._sender.join()
+        finally:
+            for number, before in self._before.items():
+                signal.signal(number, before)
+            if _is_main():
+                sys.unraisablehook = self._hook
 
     def _handle(self, number, frame):
         """The first one counts; after it only Ctrl-C ends the clearing up."""
+        if self._in_hook:  # it comes once more
+            return
         first = self.received is None or self._lost
         if self.received is None:
             self.received = number
@@ -212,9 +221,19 @@ class _Signals:
         comes once more, when that function has ended."""
         if self.received is None or lost.exc_type is not KeyboardInterrupt:
             return self._hook(lost)
-        self._lost = True
-        again = threading.Timer(0.01, os.kill, (os.getpid(), self.received))
-        again.start()
+        self._lost = self._in_hook = True
+        self._sender = threading.Thread(target=self._send_again)
+        self._sender.start()
+        self._in_hook = False
+
+    def _send_again(self):
+        """Of a thread. It waits for the hook, where all exceptions are lost,
+        and sends nothing to a process that has its own handlers again."""
+        time.sleep(0.01)
+        while self._in_hook:
+            time.sleep(0.01)
+        if self._lost:
+            os.kill(os.getpid(), self.received)
 
     @contextlib.contextmanager
     def hold(self):

@@ -6,6 +6,7 @@ Authors
 """
 
 import contextlib
+import ctypes
 import io
 import json
 import os
@@ -24,6 +25,7 @@ import torch
 from speechbrain_lact.cli import main, transcribe
 from speechbrain_lact.cli.model import load_model
 from speechbrain_lact.cli.options import MODEL
+from speechbrain_lact.dataio.decode import SoundFile
 from speechbrain_lact.inference.subtitles import subtitles
 from speechbrain_lact.inference.transcripts import (
     Output,
@@ -457,8 +459,25 @@ def test_handlers_of_others_stay():
     assert [signal.getsignal(kind) for kind in kinds] == before
 
 
-def test_a_signal_is_not_lost_in_a_callback(capfd):
-    """What C calls cannot raise; a file-like object of libsndfile's is such."""
+@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_is_not_lost_in_a_callback(kind, capfd):
+    """What C calls cannot raise."""
+
+    @ctypes.CFUNCTYPE(None)
+    def callback():
+        if signals.received is None:
+            os.kill(os.getpid(), kind)
+
+    with signals:
+        with pytest.raises(KeyboardInterrupt):
+            for _ in range(10_000_000):
+                callback()
+        assert signals.exit_code(0) == 128 + kind
+    assert capfd.readouterr().err == ""
+
+
+def test_a_signal_comes_after_what_is_whole(capfd):
+    """A file-like object of libsndfile's is called by C."""
 
     class Slow(io.BytesIO):
         def seek(self, *args):
@@ -467,21 +486,36 @@ def test_a_signal_is_not_lost_in_a_callback(capfd):
             return super().seek(*args)
 
     raw = {"samplerate": RATE, "channels": 1, "subtype": "PCM_16"}
-    with signals:
-        with pytest.raises(KeyboardInterrupt):
-            for _ in range(100_000):
-                with contextlib.suppress(soundfile.LibsndfileError):
-                    soundfile.read(Slow(bytes(64)), format="RAW", **raw)
-        assert signals.exit_code(0) == 143
-        # Where nothing may be half done, it comes afterwards.
-        signals.received, whole = None, []
-        with pytest.raises(KeyboardInterrupt):
+    whole = []
+    with signals, pytest.raises(KeyboardInterrupt):
+        with signals.hold():
             with signals.hold():
-                with signals.hold():
-                    read = soundfile.read(Slow(bytes(64)), format="RAW", **raw)
-                whole.append(read)
+                read = soundfile.read(Slow(bytes(64)), format="RAW", **raw)
+            whole.append(read)
     assert len(whole[0][0]) == 32
     assert capfd.readouterr().err == ""
+
+
+def test_a_signal_while_a_file_is_closed(tmp_path, monkeypatch):
+    """libsndfile frees it once: twice ends the process."""
+    soundfile.write(tmp_path / "a.wav", np.zeros(160), RATE)
+    file = SoundFile(tmp_path / "a.wav")
+    closed, true = [], soundfile._snd
+
+    class Sndfile:
+        def sf_close(self, pointer):
+            closed.append(pointer)
+            os.kill(os.getpid(), signal.SIGTERM)
+            return true.sf_close(pointer)
+
+        def __getattr__(self, name):
+            return getattr(true, name)
+
+    monkeypatch.setattr(soundfile, "_snd", Sndfile())
+    with signals, pytest.raises(KeyboardInterrupt):
+        file.close()
+    file.close()
+    assert len(closed) == 1
 
 
 def test_what_cannot_be_foreseen_is_shown(folder, call, monkeypatch, capfd):
