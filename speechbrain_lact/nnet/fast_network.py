@@ -158,12 +158,11 @@ class _Gradient(torch.autograd.Function):
         """The gradient [N, 3h, d]."""
         both = product(k, into, dtype)
         a, b = both.chunk(2, -1)
-        sigma = torch.sigmoid(a)
         r = product(v, out.mT, dtype)
-        s = a * sigma
-        slope = torch.addcmul(sigma, s, 1 - sigma)
-        d_in = torch.cat([r * b * slope * lr0, r * s * lr2], -1)
-        ctx.save_for_backward(into, out, k, v, lr0, lr1, lr2, both, sigma, r)
+        s = F.silu(a)
+        d_a = torch.ops.aten.silu_backward(r * b * lr0, a)
+        d_in = torch.cat([d_a, r * s * lr2], -1)
+        ctx.save_for_backward(into, out, k, v, lr0, lr1, lr2, both, r)
         ctx.dtype = dtype
         return torch.cat(
             [
@@ -177,9 +176,10 @@ class _Gradient(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, grad):
         """Gradients of weights, keys, values and rates."""
-        into, out, k, v, lr0, lr1, lr2, both, sigma, r = ctx.saved_tensors
-        dtype, width = ctx.dtype, sigma.shape[-1]
+        into, out, k, v, lr0, lr1, lr2, both, r = ctx.saved_tensors
+        dtype, width = ctx.dtype, r.shape[-1]
         a, b = both.chunk(2, -1)
+        sigma = torch.sigmoid(a)
         s, rest = a * sigma, 1 - sigma
         slope = torch.addcmul(sigma, s, rest)
         curve = sigma * rest * (2 + a - 2 * s)

@@ -300,9 +300,11 @@ def _propose(
             gradient, moment, square, steps + 1, rule.base_lr
         )
     else:
-        length = rule.chunk_size if counts is None else counts.clamp(min=1)
-        decay = decay.sum(1, keepdim=True) / length
-        step = moment = gradient + decay * moment
+        if counts is None:
+            decay = decay.mean(1, keepdim=True)
+        else:
+            decay = decay.sum(1, keepdim=True) / counts.clamp(min=1)
+        step = moment = torch.addcmul(gradient, decay, moment)
         if rule.optimizer == "muon":
             rows, width = moment.shape[0], moment.shape[2]
             matrices = moment.view(3 * rows, -1, width)
@@ -310,12 +312,15 @@ def _propose(
     if rule.optimizer != "sgd" and counts is not None:
         # Not counts / size: integers divide in the default type.
         step = step * (counts.to(gradient.dtype) / rule.chunk_size)
-    if scale is not None:
-        step = step * scale
     if rule.max_step_norm is not None:
+        step = step if scale is None else step * scale
         matrices = step.view(3 * len(step), -1, step.shape[2])
         step = clip_norm(matrices, rule.max_step_norm).view(step.shape)
-    weights = weights + step
+        scale = None
+    if scale is None:
+        weights = weights + step
+    else:
+        weights = torch.addcmul(weights, step, scale)
     if rule.weight_norm == "post":
         weights = scale_rows(weights, targets)
     return weights, moment, square

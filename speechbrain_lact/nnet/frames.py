@@ -157,11 +157,34 @@ def gather_frames(x, index):
     tensor([[0, 1],
             [6, 0]])
     """
+    return take_frames(x, frame_places(index, x.shape[1]))
+
+
+def frame_places(index, time):
+    """What `take_frames` needs of an index, once for several tensors.
+
+    Arguments
+    ---------
+    index : torch.Tensor
+        As `gather_frames`.
+    time : int
+        Number of frames there are.
+
+    Returns
+    -------
+    tuple of torch.Tensor
+    """
+    rows = torch.arange(len(index), device=index.device)[:, None]
+    inside = (index >= 0) & (index < time)
+    return rows, index.clamp(0, max(time - 1, 0)), inside
+
+
+def take_frames(x, places):
+    """`gather_frames` of an index as `frame_places` gives it."""
+    rows, index, inside = places
     if x.shape[1] == 0:
         return x.new_zeros(*index.shape, *x.shape[2:])
-    inside = (index >= 0) & (index < x.shape[1])
-    rows = torch.arange(x.shape[0], device=x.device)[:, None]
-    return zero_padding(x[rows, index.clamp(0, x.shape[1] - 1)], inside)
+    return zero_padding(x[rows, index], inside)
 
 
 def slide(x, start, width):

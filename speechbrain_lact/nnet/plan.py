@@ -13,7 +13,12 @@ import logging
 import torch
 
 from speechbrain_lact.nnet.counts import count_tensor, host_values
-from speechbrain_lact.nnet.frames import gather_frames, length_mask, row_lengths
+from speechbrain_lact.nnet.frames import (
+    frame_places,
+    length_mask,
+    row_lengths,
+    take_frames,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -163,9 +168,10 @@ class ChunkPlan:
         def make():
             """Places in the frames."""
             columns = torch.arange(width, device=self.device)
-            return self.counts(starts)[:, None] + columns
+            return frame_places(self.counts(starts)[:, None] + columns, time)
 
-        return gather_frames(x, self.keep(("places", starts, width), make))
+        time = x.shape[1]
+        return take_frames(x, self.keep(("places", starts, width, time), make))
 
     def skip(self, updates):
         """Notes updates that were left out because they were not finite.

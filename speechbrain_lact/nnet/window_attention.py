@@ -220,7 +220,7 @@ def window_attention(
         q.transpose(1, 2),
         keys,
         values,
-        attn_mask=view.allowed,
+        attn_mask=view.mask(q.dtype),
         dropout_p=dropout,
         scale=scale,
     )
@@ -273,7 +273,7 @@ class _View:
         over = self.blocks * self.size - time
         self.pad = before - cached, over + after
         self.span = before + self.size + after
-        self.allowed = None
+        self.allowed, self._masks = None, {}
         if time == 1 and plan.whole and all(count == cached for count in known):
             # One frame sees what its window has of all that is kept.
             first = max(cached - left, 0)
@@ -304,6 +304,14 @@ class _View:
         queries = torch.arange(self.blocks * size, device=device)
         nothing = (queries >= lengths).view(rows, self.blocks, size, 1)
         return (allowed | nothing).flatten(0, 1).unsqueeze(1)
+
+    def mask(self, dtype):
+        """What is added to the scores; made once for all layers."""
+        if self.allowed is None or dtype in self._masks:
+            return self._masks.get(dtype)
+        mask = torch.zeros_like(self.allowed, dtype=dtype)
+        self._masks[dtype] = mask.masked_fill_(~self.allowed, -math.inf)
+        return mask
 
     def slices(self, x):
         """Keys or values as the queries of each block see them."""
