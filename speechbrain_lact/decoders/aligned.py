@@ -61,10 +61,10 @@ class AlignedDecoder:
         suppressed = [
             t for t in host.non_speech_tokens if t < tokenizer.vocab_size
         ]
-        special = range(
-            host.eos + 1, len(host.model.decoder.embed_tokens.weight)
-        )
-        self.never = torch.tensor([*suppressed, *special])
+        table = host.model.decoder.embed_tokens.weight
+        special = range(host.eos + 1, len(table))
+        self.never = table.new_zeros(len(table))
+        self.never[[*suppressed, *special]] = -torch.inf
         self.blank = tokenizer.encode(" ", add_special_tokens=False)
         self.pieces = {}
 
@@ -79,7 +79,39 @@ class AlignedDecoder:
         return self.piece(token).startswith(" ")
 
     @torch.no_grad()
-    def __call__(self, frames, said=(), closed=False):
+    def keys(self, frames, before=None):
+        """What the cross attention of each layer takes from frames.
+
+        Arguments
+        ---------
+        frames : torch.Tensor
+            Of the segment so far [T, d_model].
+        before : list of (torch.Tensor, torch.Tensor), optional
+            Keys and values of the first of them, made earlier.
+
+        Returns
+        -------
+        list of (torch.Tensor, torch.Tensor)
+            Of each layer [1, heads, T, width].
+        """
+        known = before[0][0].shape[2] if before else 0
+        new, found = frames[None, known:], []
+        for number, layer in enumerate(self.host.model.decoder.layers):
+            attention = layer.encoder_attn
+            pair = tuple(
+                part(new).unflatten(-1, (attention.num_heads, -1))
+                for part in (attention.k_proj, attention.v_proj)
+            )
+            pair = tuple(x.transpose(1, 2) for x in pair)
+            if before:
+                pair = tuple(
+                    torch.cat(both, 2) for both in zip(before[number], pair)
+                )
+            found.append(pair)
+        return found
+
+    @torch.no_grad()
+    def __call__(self, frames, said=(), closed=False, keys=None):
         """Goes on from the tokens that are final.
 
         Arguments
@@ -90,6 +122,8 @@ class AlignedDecoder:
             Final tokens of the segment.
         closed : bool
             Whether the segment ends with these frames.
+        keys : list of (torch.Tensor, torch.Tensor), optional
+            As the method `keys` gives them.
 
         Returns
         -------
@@ -97,23 +131,24 @@ class AlignedDecoder:
             What is new.
         """
         with eager_attention(self.host.model.decoder):
-            return self._decode(frames, said, closed)
+            return self._decode(frames, said, closed, keys)
 
-    def _decode(self, frames, said, closed):
+    def _decode(self, frames, said, closed, keys):
         """The same."""
         time = len(frames)
         found, edge = [], time if closed else time - self.hold
         last = said[-1][1] if said else 0
         most = TOKENS + time * TOKENS_PER_SECOND // FRAMES_PER_SECOND
-        out = self._step(
-            [*self.prefix, *(token for token, _ in said)], frames, None
-        )
+        before = [*self.prefix, *(token for token, _ in said)]
+        out = self._step(before, frames, keys and self._cache(keys))
         if not said and self._silent(out):
             return Aligned()
         following, scores = None, []
         while len(said) + len(found) < most:
-            token, score = self._choose(out, not said and not found)
             frame = self._place(out, last)
+            if not found and (frame is None or frame >= edge):
+                break  # whatever the token is
+            token, score = self._choose(out, not said and not found)
             following = token
             scores.append(score)
             if token == self.host.eos or frame is None or frame >= edge:
@@ -122,7 +157,7 @@ class AlignedDecoder:
                 break
             last, following = max(last, frame), None
             found.append([token, last])
-            out = self._step([token], frames, out)
+            out = self._step([token], frames, out.cache)
         first = scores[:FIRST]
         if not said and sum(first) < SURE * len(first):
             return Aligned()
@@ -145,13 +180,22 @@ class AlignedDecoder:
                 keep -= 1
         return Aligned(found[:keep], found[keep:])
 
-    def _step(self, tokens, frames, before):
+    def _cache(self, keys):
+        """A cache of no tokens yet."""
+        from transformers import DynamicCache, EncoderDecoderCache
+
+        cross = DynamicCache()
+        for number, pair in enumerate(keys):
+            cross.update(*pair, number)
+        return EncoderDecoderCache(DynamicCache(), cross)
+
+    def _step(self, tokens, frames, cache):
         """Output of the decoder for more tokens."""
         ids = torch.tensor([tokens], device=frames.device)
         return self.host.model.decoder(
             input_ids=ids,
             encoder_hidden_states=frames[None],
-            cache=None if before is None else before.cache,
+            cache=cache,
             use_cache=True,
             output_attentions=True,
         )
@@ -166,7 +210,7 @@ class AlignedDecoder:
         """The next token, and its log-probability."""
         table = self.host.model.decoder.embed_tokens.weight
         scores = out.last_hidden_state[0, -1] @ table.T
-        scores[self.never.to(scores.device)] = -torch.inf
+        scores = scores + self.never.to(scores.device)
         if first:
             scores[self.blank] = -torch.inf
         score, token = scores.log_softmax(0).max(0)

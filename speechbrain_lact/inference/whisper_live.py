@@ -184,12 +184,14 @@ class LiveWhisper(LiveSessions):
         out, encoder = self.encoder(
             wavs, wav_lens, state.encoder, final, blocks=self.blocks
         )
-        found, frames, said, begin = [], [], [], []
+        found, frames, said, begin, keys = [], [], [], [], []
+        known = _known_keys(state.frames.frames)
         for row in range(len(wavs)):
             segment = _Segment(
                 state.frames.frames[row, : int(state.frames.counts[row])],
                 state.said.frames[row, : int(state.said.counts[row])].tolist(),
                 int(state.begin[row]),
+                known and known[row],
             )
             count = int(out.lengths[row])
             hypothesis = self._decode(
@@ -201,9 +203,12 @@ class LiveWhisper(LiveSessions):
                 torch.tensor(segment.said, dtype=torch.long).view(-1, 2)
             )
             begin.append(segment.begin)
+            keys.append(segment.keys)
+        frames = _stack(frames, self.device)
+        frames.frames.cross_keys = frames.frames._version, keys
         return found, LiveWhisperState(
             encoder,
-            _stack(frames, self.device),
+            frames,
             _stack(said, self.device),
             count_tensor(begin, self.device),
         )
@@ -222,7 +227,7 @@ class LiveWhisper(LiveSessions):
                     self._close(segment, hypothesis)
             segment.add(part[at:])
             if len(segment.frames) >= FIRST:
-                new = self.decoder(segment.frames, segment.said)
+                new = segment.decode(self.decoder)
                 segment.say(new.tokens, self.decoder, hypothesis)
                 hypothesis.changing = "".join(
                     self.decoder.piece(t) for t, _ in new.changing
@@ -235,18 +240,29 @@ class LiveWhisper(LiveSessions):
     def _close(self, segment, hypothesis):
         """The last words of a segment."""
         if len(segment.frames) >= LEAST:
-            new = self.decoder(segment.frames, segment.said, closed=True)
+            new = segment.decode(self.decoder, closed=True)
             segment.say(new.tokens, self.decoder, hypothesis)
         hypothesis.changing = ""
         segment.begin += len(segment.frames)
-        segment.frames, segment.said = segment.frames[:0], []
+        segment.frames, segment.said, segment.keys = (
+            segment.frames[:0],
+            [],
+            None,
+        )
 
 
 class _Segment:
     """Frames and final tokens of the segment that is open."""
 
-    def __init__(self, frames, said, begin):
+    def __init__(self, frames, said, begin, keys):
         self.frames, self.said, self.begin = frames, said, begin
+        self.keys = keys
+
+    def decode(self, decoder, closed=False):
+        """What the frames say; keys and values of the decoder's cross
+        attention are kept."""
+        self.keys = decoder.keys(self.frames, self.keys)
+        return decoder(self.frames, self.said, closed, self.keys)
 
     def add(self, frames):
         """More frames."""
@@ -265,6 +281,13 @@ class _Segment:
             last.text += text.strip()
             last.end = round(seconds + 1 / FRAMES_PER_SECOND, 3)
         self.said = self.said + [list(pair) for pair in tokens]
+
+
+def _known_keys(frames):
+    """Of each row what the decoder's cross attention takes from its frames,
+    or None: a state that was loaded, joined or changed has frames only."""
+    version, keys = getattr(frames, "cross_keys", (None, None))
+    return keys if version == frames._version else None
 
 
 def _stack(rows, device):

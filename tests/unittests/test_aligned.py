@@ -75,7 +75,8 @@ def decoder(hold=4, **options):
     # What comes behind the end of text is never said; here it is first.
     heads = [[0, 0], [0, 1], [0, 2]]
     net = AlignedDecoder(host, heads, hold)
-    net.never = torch.tensor([NO, START])
+    net.never = torch.zeros(len(PIECES))
+    net.never[[NO, START]] = -torch.inf
     return net
 
 
