@@ -124,6 +124,8 @@ def write_part(path, kind, net, host, options, source=None):
         for name, value in net.named_parameters()
         if value.requires_grad
     }
+    if source and Path(source).is_dir():
+        source = Path(source).resolve()
     metadata = {
         "part": kind,
         "options": json.dumps(options, sort_keys=True),

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 import soundfile
 import torch
+import yaml
 from safetensors.torch import load_file
 
 from speechbrain_lact.cli.model import is_whisper
@@ -122,6 +124,24 @@ def test_trains_and_goes_on(name, data, host, tmp_path):
     check_model(tmp_path / "second", name, log)
     if KINDS[name] == GATED:
         check_comparison(tmp_path / "second", data)
+        # The part is that of the lowest loss, not of the last checkpoint.
+        better = make_better(tmp_path / "second" / "save")
+        third = load_file(train(tmp_path / "second"))
+        for key, value in third.items():
+            assert torch.equal(value, better[key].half()), key
+
+
+def make_better(folder):
+    """Adds an older checkpoint with other weights and a lower loss."""
+    (last,) = folder.glob("CKPT*")
+    better = shutil.copytree(last, folder / "CKPT+better")
+    meta = yaml.safe_load((better / "CKPT.yaml").read_text())
+    meta.update(loss=meta["loss"] - 1, unixtime=meta["unixtime"] - 9)
+    (better / "CKPT.yaml").write_text(yaml.safe_dump(meta))
+    weights = torch.load(better / "model.ckpt")
+    weights = {k: v + v.is_floating_point() for k, v in weights.items()}
+    torch.save(weights, better / "model.ckpt")
+    return weights
 
 
 def check_model(folder, name, log):
