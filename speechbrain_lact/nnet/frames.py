@@ -116,17 +116,19 @@ def zero_padding(x, mask):
     return _Keep.apply(x, mask)
 
 
+# Integers of as many bytes.
+_WORDS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
+
+
 class _Keep(torch.autograd.Function):
     """`masked_fill` with zeros, of values and gradients, by their bits: on a
     CPU this takes a tenth of the time, and a layer does it often."""
-
-    WORDS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
 
     @staticmethod
     def forward(ctx, x, mask):
         """Zeros where the mask is False."""
         ctx.save_for_backward(mask)
-        bits = -mask.to(_Keep.WORDS[x.element_size()])
+        bits = -mask.to(_WORDS[x.element_size()])
         return (x.view(bits.dtype) & bits).view(x.dtype)
 
     @staticmethod
