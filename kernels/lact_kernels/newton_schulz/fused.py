@@ -16,8 +16,12 @@ from torch.autograd.function import once_differentiable
 from lact_kernels.common import block, product_options
 from lact_kernels.newton_schulz.naive import COEFFICIENTS, EPS
 
-# The greatest side of a matrix that a program holds.
-ON_CHIP = 128
+# The greatest side of a matrix that a program holds, forward and backward, by
+# what it multiplies: beyond, shared memory or registers do not suffice (see
+# benchmarks/kernel_binaries.py).
+ON_CHIP = {"half": (128, 128), "tf32": (128, 64), "ieee": (32, 32)}
+# Bytes of shared memory that the largest of these take.
+LARGEST = 163840
 # Side of a tile of symmetric products.
 TILE = 64
 
@@ -260,7 +264,7 @@ class _NewtonSchulz(torch.autograd.Function):
         """Nearly the polar factor."""
         ctx.save_for_backward(x)
         ctx.dtype = dtype
-        if max(x.shape[1:]) > ON_CHIP:
+        if max(x.shape[1:]) > most_on_chip(x, dtype)[0]:
             return _tiled_forward(x, dtype)
         out = torch.empty_like(x)
         if x.numel():
@@ -275,7 +279,7 @@ class _NewtonSchulz(torch.autograd.Function):
         """Gradient of the matrices."""
         (x,) = ctx.saved_tensors
         grad = grad.contiguous()
-        if max(x.shape[1:]) > ON_CHIP:
+        if max(x.shape[1:]) > most_on_chip(x, ctx.dtype)[1]:
             return _tiled_backward(x, grad, ctx.dtype), None
         d_x = torch.empty_like(x)
         if x.numel():
@@ -289,6 +293,34 @@ class _NewtonSchulz(torch.autograd.Function):
         return d_x, None
 
 
+def most_on_chip(x, dtype=None):
+    """The greatest side of a matrix that a program holds.
+
+    Arguments
+    ---------
+    x : torch.Tensor
+        The matrices.
+    dtype : torch.dtype, optional
+        Type of the factors of matrix products.
+
+    Returns
+    -------
+    forward, backward : int
+    """
+    options = product_options(x, dtype)
+    kind = options["PREC"]
+    if options["DOT"] in (tl.float16, tl.bfloat16):
+        kind = "half"
+    elif options["DOT"] == tl.float64:
+        kind = "ieee"
+    forward, backward = ON_CHIP[kind]
+    if x.is_cuda:
+        device = torch.cuda.get_device_properties(x.device)
+        if device.shared_memory_per_block_optin < LARGEST:
+            forward, backward = min(forward, 64), min(backward, 32)
+    return forward, backward
+
+
 def _on_chip(x, dtype):
     """Arguments of the kernels that hold a matrix; a tall one is read as its
     transpose."""
@@ -296,7 +328,7 @@ def _on_chip(x, dtype):
     stride_r, stride_c = cols, 1
     if rows > cols:
         rows, cols, stride_r, stride_c = cols, rows, 1, cols
-    wide, high = block(cols, ON_CHIP), block(rows, ON_CHIP)
+    wide, high = block(cols, 128), block(rows, 128)
     return {
         "rows": rows,
         "cols": cols,
@@ -307,7 +339,7 @@ def _on_chip(x, dtype):
         "BR": high,
         "BC": wide,
         "num_stages": 1,
-        "num_warps": 1 if wide <= 16 else 4 if wide <= 64 else 8,
+        "num_warps": 1 if wide <= 16 else 4 if wide <= 32 else 8,
         **product_options(x, dtype),
     }
 
