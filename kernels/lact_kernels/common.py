@@ -89,9 +89,7 @@ def check_shape(x, shape, name):
     ValueError
     """
     if tuple(x.shape) != tuple(shape):
-        raise ValueError(
-            f"{name} must be {list(shape)}, not {list(x.shape)}"
-        )
+        raise ValueError(f"{name} must be {list(shape)}, not {list(x.shape)}")
 
 
 def frames(x):
@@ -106,8 +104,10 @@ def frames(x):
     -------
     torch.Tensor
     """
-    return x if x.stride(2) == 1 and x.stride(1) == x.shape[2] else (
-        x.contiguous()
+    return (
+        x
+        if x.stride(2) == 1 and x.stride(1) == x.shape[2]
+        else (x.contiguous())
     )
 
 

@@ -482,9 +482,7 @@ class _Memory:
         """What the fast network answers."""
         rule = self.rule
         if self.parts is None:
-            used = used_weights(
-                rule, self.tensors[0], self.targets, self.steps
-            )
+            used = used_weights(rule, self.tensors[0], self.targets, self.steps)
             self.parts = used if rule.kernels is not None else parts(used)
         if rule.kernels is not None:
             return rule.kernels.read(rule, self.parts, queries)

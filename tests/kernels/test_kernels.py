@@ -194,9 +194,7 @@ def test_symmetric_product(kind, device, exact, monkeypatch):
 @products
 @pytest.mark.parametrize("chip", [128, 8])
 @pytest.mark.parametrize("n,length,h,d", [(2, 7, 5, 9), (1, 63, 37, 33)])
-def test_swiglu_apply(
-    kind, chip, n, length, h, d, device, exact, monkeypatch
-):
+def test_swiglu_apply(kind, chip, n, length, h, d, device, exact, monkeypatch):
     """Hidden units that stay on chip, and that do not."""
     core, dtype = types(kind, device)
     monkeypatch.setattr(apply, "ON_CHIP", chip)
@@ -292,7 +290,9 @@ def test_finite_select(value, device):
 
 @pytest.mark.parametrize("kind", ["float64", "float32"])
 @pytest.mark.parametrize("silu", [True, False])
-@pytest.mark.parametrize("rows,time,heads,width", [(2, 7, 2, 5), (1, 37, 3, 17)])
+@pytest.mark.parametrize(
+    "rows,time,heads,width", [(2, 7, 2, 5), (1, 37, 3, 17)]
+)
 def test_prologue(kind, silu, rows, time, heads, width, device):
     """Lengths that end within a block."""
     core, _ = types(kind, device)

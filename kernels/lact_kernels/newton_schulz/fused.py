@@ -8,6 +8,8 @@ Authors
 * speechbrain_lact contributors 2026
 """
 
+import functools
+
 import torch
 import triton
 import triton.language as tl
@@ -27,25 +29,15 @@ TILE = 64
 
 
 @triton.jit
-def coefficient(i, K: tl.constexpr, COEF: tl.constexpr, ACC: tl.constexpr):
-    """Coefficient K of step i. A loop that knows them all at compile time
-    would be unrolled, which takes the compiler a minute."""
-    found = tl.full((), COEF[0][K], ACC)
-    for j in tl.static_range(1, 5):
-        found = tl.where(i == j, tl.full((), COEF[j][K], ACC), found)
-    return found
-
-
-@triton.jit
 def newton_schulz_fwd_kernel(
     x,
     out,
     kept,
+    coefficients,
     rows,
     cols,
     stride_r,
     stride_c,
-    COEF: tl.constexpr,
     EPS: tl.constexpr,
     KEEP: tl.constexpr,
     BR: tl.constexpr,
@@ -68,9 +60,9 @@ def newton_schulz_fwd_kernel(
         if KEEP:
             o_k = (i_n * 5 + i) * rows * cols + o_r * cols + o_c
             tl.store(kept + o_k, b_x, mask=m_x)
-        a = coefficient(i, 0, COEF, ACC)
-        b = coefficient(i, 1, COEF, ACC)
-        c = coefficient(i, 2, COEF, ACC)
+        a = tl.load(coefficients + 3 * i)
+        b = tl.load(coefficients + 3 * i + 1)
+        c = tl.load(coefficients + 3 * i + 2)
         b_d = b_x.to(DOT)
         b_a = tl.dot(b_d, tl.trans(b_d), out_dtype=ACC, input_precision=PREC)
         b_ad = b_a.to(DOT)
@@ -88,11 +80,11 @@ def newton_schulz_bwd_kernel(
     kept,
     d_out,
     d_x,
+    coefficients,
     rows,
     cols,
     stride_r,
     stride_c,
-    COEF: tl.constexpr,
     EPS: tl.constexpr,
     BR: tl.constexpr,
     BC: tl.constexpr,
@@ -111,9 +103,9 @@ def newton_schulz_bwd_kernel(
         i = 4 - j
         o_k = (i_n * 5 + i) * rows * cols + o_r * cols + o_c
         b_x = tl.load(kept + o_k, mask=m_x, other=0).to(DOT)
-        a = coefficient(i, 0, COEF, ACC)
-        b = coefficient(i, 1, COEF, ACC)
-        c = coefficient(i, 2, COEF, ACC)
+        a = tl.load(coefficients + 3 * i)
+        b = tl.load(coefficients + 3 * i + 1)
+        c = tl.load(coefficients + 3 * i + 2)
         b_gd = b_g.to(DOT)
         b_a = tl.dot(b_x, tl.trans(b_x), out_dtype=ACC, input_precision=PREC)
         b_ad = b_a.to(DOT)
@@ -173,9 +165,7 @@ def symmetric_product_kernel(
         m_jc = (o_j[:, None] < rows) & (o_c[None, :] < cols)
         b_pi = tl.load(p + o_ic, mask=m_ic, other=0).to(DOT)
         b_qj = tl.load(q + o_jc, mask=m_jc, other=0).to(DOT)
-        b_o += tl.dot(
-            b_pi, tl.trans(b_qj), out_dtype=ACC, input_precision=PREC
-        )
+        b_o += tl.dot(b_pi, tl.trans(b_qj), out_dtype=ACC, input_precision=PREC)
         if TWO:
             b_qi = tl.load(q + o_ic, mask=m_ic, other=0).to(DOT)
             b_pj = tl.load(p + o_jc, mask=m_jc, other=0).to(DOT)
@@ -293,6 +283,13 @@ class _NewtonSchulz(torch.autograd.Function):
         return d_x, None
 
 
+@functools.cache
+def _coefficients(dtype, device):
+    """The coefficients [5, 3]. A loop that knew them at compile time would be
+    unrolled, which takes the compiler a minute."""
+    return torch.tensor(COEFFICIENTS, dtype=dtype, device=device)
+
+
 def most_on_chip(x, dtype=None):
     """The greatest side of a matrix that a program holds.
 
@@ -334,7 +331,7 @@ def _on_chip(x, dtype):
         "cols": cols,
         "stride_r": stride_r,
         "stride_c": stride_c,
-        "COEF": COEFFICIENTS,
+        "coefficients": _coefficients(x.dtype, x.device),
         "EPS": EPS,
         "BR": high,
         "BC": wide,

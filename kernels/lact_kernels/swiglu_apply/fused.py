@@ -60,9 +60,7 @@ def swiglu_apply_fwd_kernel(
         b_a = tl.dot(b_x, tl.trans(b_w0), out_dtype=ACC, input_precision=PREC)
         b_b = tl.dot(b_x, tl.trans(b_w2), out_dtype=ACC, input_precision=PREC)
         b_h = b_a / (1 + tl.exp(-b_a)) * b_b
-        b_o += tl.dot(
-            b_h.to(DOT), b_w1, out_dtype=ACC, input_precision=PREC
-        )
+        b_o += tl.dot(b_h.to(DOT), b_w1, out_dtype=ACC, input_precision=PREC)
     o_o = i_n * length * width + o_x
     tl.store(out + o_o, b_o, mask=m_x)
 

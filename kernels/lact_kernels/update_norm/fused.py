@@ -250,7 +250,15 @@ def finite_kernel(x, bad, numbers, start, stride, BN: tl.constexpr):
 
 @triton.jit
 def select_kernel(
-    new, old, bad, out, numbers, heads, stride, BN: tl.constexpr, BP: tl.constexpr
+    new,
+    old,
+    bad,
+    out,
+    numbers,
+    heads,
+    stride,
+    BN: tl.constexpr,
+    BP: tl.constexpr,
 ):
     """BN numbers of a row: the old ones if anything of its heads is bad."""
     i_n, i_p = tl.program_id(0).to(tl.int64), tl.program_id(1)
@@ -265,9 +273,7 @@ def select_kernel(
     m_x = o_x < numbers
     b_new = tl.load(new + i_n * numbers + o_x, mask=m_x, other=0)
     b_old = tl.load(old + i_n * numbers + o_x, mask=m_x, other=0)
-    tl.store(
-        out + i_n * numbers + o_x, tl.where(good, b_new, b_old), mask=m_x
-    )
+    tl.store(out + i_n * numbers + o_x, tl.where(good, b_new, b_old), mask=m_x)
 
 
 def update_norm(weights, step, factor=None, targets=None):
