@@ -133,9 +133,7 @@ def run_all(durations, repeat, rounds, options):
         for seconds in durations:
             for _ in range(rounds):
                 for model in MODELS:
-                    found = measure_apart(
-                        model, mode, seconds, repeat, options
-                    )
+                    found = measure_apart(model, mode, seconds, repeat, options)
                     key = (model, mode, seconds)
                     if found is None:
                         continue

@@ -57,9 +57,9 @@ encoders() { # LaCT and SpeechBrain's Conformers, forward and training step
         return
     fi
     local backend
-    for backend in torch triton; do
+    for backend in torch triton compile; do
         call "encoders_$backend" python "$script" --device cuda \
-            --backend "$backend" --seconds 10 30 60 300 --repeat 10 \
+            --backend "$backend" --seconds 10 30 60 --repeat 10 \
             --rounds 1 --name "encoder_scaling_cuda_$backend"
     done
 }

@@ -21,14 +21,14 @@ from unittest import mock
 
 import torch
 import triton
-from triton.backends.compiler import GPUTarget
-from triton.compiler import ASTSource
-
 from lact_kernels.newton_schulz import fused as newton_schulz
 from lact_kernels.prologue import fused as prologue
 from lact_kernels.swiglu_apply import fused as swiglu_apply
 from lact_kernels.swiglu_gradient import fused as swiglu_gradient
 from lact_kernels.update_norm import fused as update_norm
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+
 from speechbrain_lact.utils.tables import markdown_table
 
 MODULES = newton_schulz, prologue, swiglu_apply, swiglu_gradient, update_norm
@@ -116,7 +116,9 @@ def compiled(kernel, given, capability):
         else:
             signature[name] = "fp32"
     options = {
-        name: given[name] for name in ("num_warps", "num_stages") if name in given
+        name: given[name]
+        for name in ("num_warps", "num_stages")
+        if name in given
     }
     binary = triton.compile(
         ASTSource(kernel, signature, constants, hints),

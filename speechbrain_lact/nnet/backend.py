@@ -13,6 +13,7 @@ import functools
 import importlib.util
 import logging
 import os
+import shutil
 from types import SimpleNamespace
 
 import torch
@@ -54,11 +55,10 @@ def choose(backend, x):
     if torch.compiler.is_compiling():
         return None  # What is traced is the reference.
     name = AUTO if backend == "auto" else backend
-    if name == "triton":
-        reason = why_no_triton(x)
-        if reason is not None:
-            say_once(f"backend {backend}: torch, not triton: {reason}")
-            name = "torch"
+    reason = REASONS[name](x)
+    if reason is not None:
+        say_once(f"backend {backend}: torch, not {name}: {reason}")
+        name = "torch"
     return {"torch": None, "triton": TRITON, "compile": COMPILE}[name]
 
 
@@ -91,6 +91,33 @@ def why_no_triton(x):
     if torch.cuda.get_device_capability(x.device) < (8, 0):
         return "the GPU is older than compute capability 8.0"
     return None
+
+
+def why_no_compile(x):
+    """Why `torch.compile` cannot be had for a tensor.
+
+    Arguments
+    ---------
+    x : torch.Tensor
+
+    Returns
+    -------
+    str
+        None if it can.
+    """
+    if x.device.type == "cpu" and not any(
+        shutil.which(name) for name in (os.environ.get("CXX", "g++"), "clang++")
+    ):
+        return "there is no C++ compiler"
+    return None
+
+
+# Why an implementation cannot be taken.
+REASONS = {
+    "torch": lambda _: None,
+    "compile": why_no_compile,
+    "triton": why_no_triton,
+}
 
 
 @functools.cache

@@ -8,6 +8,7 @@ Authors
 import importlib.util
 import logging
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -16,7 +17,8 @@ import pytest
 import torch
 from torch._subclasses import FakeTensorMode
 
-from speechbrain_lact.nnet import backend
+from speechbrain_lact.nnet import backend, fast_optim
+from speechbrain_lact.nnet.fast_weight import fast_weight_scan
 from speechbrain_lact.nnet.lact import LaCT
 
 ROOT = Path(__file__).parents[2]
@@ -103,6 +105,42 @@ def test_reasons(log, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: object())
     monkeypatch.setenv("TRITON_INTERPRET", "1")
     assert backend.choose("triton", torch.zeros(1)) is backend.TRITON
+
+
+def test_no_compiler(log, monkeypatch):
+    monkeypatch.setattr(shutil, "which", lambda _: None)
+    assert backend.choose("compile", torch.zeros(1)) is None
+    assert "not compile: there is no C++ compiler" in log.text
+
+
+@pytest.mark.parametrize("optimizer", ["muon", "adam"])
+def test_what_is_compiled_is_the_reference(optimizer, monkeypatch):
+    """All but the compilation: a row that is not finite keeps its weights,
+    outputs and gradients are equal."""
+    monkeypatch.setattr(shutil, "which", lambda name: name)
+    monkeypatch.setattr(backend, "_compiled", lambda: fast_optim.propose)
+    weights = [torch.randn(2, 4, 4).double() / 2 for _ in range(3)]
+    frames = [torch.randn(4, 7, 4).double() for _ in range(3)]
+    frames[2][1, 2] = float("nan")
+    rates = [torch.rand(4, 7, 1).double() / 5 for _ in range(3)]
+    found = []
+    for name in ("torch", "compile"):
+        leaves = [
+            x.clone().requires_grad_() for x in (*weights, *frames, *rates)
+        ]
+        out, state = fast_weight_scan(
+            *leaves,
+            chunk_size=3,
+            optimizer=optimizer,
+            nhead=2,
+            backend=name,
+            base_lr=0.1,
+        )
+        grads = torch.autograd.grad(out.square().sum(), leaves)
+        found.append([out, state.weights, state.skipped, *grads])
+    for got, want in zip(*found):
+        assert torch.allclose(got, want, rtol=1e-9)
+    assert state.skipped.tolist() == [1, 1, 0, 0]
 
 
 def test_a_backend_that_nobody_knows_is_refused():

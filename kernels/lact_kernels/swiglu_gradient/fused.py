@@ -343,7 +343,7 @@ class _SwigluGradient(torch.autograd.Function):
                 BL=block(length, 64),
                 BH=high,
                 BD=wide,
-                num_warps=4,
+                num_warps=4 if wide <= 64 else 8,
                 num_stages=2,
                 **product_options(k, dtype),
             )
