@@ -4,6 +4,8 @@ Authors
 * speechbrain_lact contributors 2026
 """
 
+import functools
+
 import torch
 import triton
 import triton.language as tl
@@ -18,6 +20,29 @@ TYPES = {
     torch.float32: tl.float32,
     torch.float64: tl.float64,
 }
+
+
+def on_device(function):
+    """Lets a forward or backward pass launch its kernels where its tensors
+    lie, whatever the current GPU is.
+
+    Arguments
+    ---------
+    function : callable
+        Of a context, and of what has a tensor among it.
+
+    Returns
+    -------
+    callable
+    """
+
+    @functools.wraps(function)
+    def guarded(ctx, *args):
+        tensors = (x for x in args if isinstance(x, torch.Tensor))
+        with torch.cuda.device_of(next(tensors)):
+            return function(ctx, *args)
+
+    return guarded
 
 
 def product_options(x, dtype=None):

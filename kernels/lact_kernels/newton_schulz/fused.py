@@ -15,7 +15,7 @@ import triton
 import triton.language as tl
 from torch.autograd.function import once_differentiable
 
-from lact_kernels.common import block, product_options
+from lact_kernels.common import block, on_device, product_options
 from lact_kernels.newton_schulz.naive import COEFFICIENTS, EPS
 
 # The greatest side of a matrix that a program holds, forward and backward, by
@@ -250,6 +250,7 @@ class _NewtonSchulz(torch.autograd.Function):
     """Keeps its input alone: the backward pass repeats the steps."""
 
     @staticmethod
+    @on_device
     def forward(ctx, x, dtype):
         """Nearly the polar factor."""
         ctx.save_for_backward(x)
@@ -265,6 +266,7 @@ class _NewtonSchulz(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
+    @on_device
     def backward(ctx, grad):
         """Gradient of the matrices."""
         (x,) = ctx.saved_tensors

@@ -9,7 +9,7 @@ import triton
 import triton.language as tl
 from torch.autograd.function import once_differentiable
 
-from lact_kernels.common import TYPES, check_shape
+from lact_kernels.common import TYPES, check_shape, on_device
 from lact_kernels.prologue.naive import NORM_EPS
 
 # Frames of a program.
@@ -147,6 +147,7 @@ class _Prologue(torch.autograd.Function):
     """Keeps its inputs alone."""
 
     @staticmethod
+    @on_device
     def forward(ctx, projected, scale, offset, heads, silu):
         """The three, one after the other."""
         ctx.save_for_backward(projected, scale, offset)
@@ -163,6 +164,7 @@ class _Prologue(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
+    @on_device
     def backward(ctx, grad):
         """Gradients of projection, scale and offset."""
         projected, scale, offset = ctx.saved_tensors

@@ -16,6 +16,7 @@ from lact_kernels.common import (
     block,
     check_shape,
     frames,
+    on_device,
     product,
     product_options,
 )
@@ -90,6 +91,7 @@ class _SwigluApply(torch.autograd.Function):
     """Keeps its inputs alone."""
 
     @staticmethod
+    @on_device
     def forward(ctx, weights, x, dtype):
         """The answers."""
         ctx.save_for_backward(weights, x)
@@ -121,6 +123,7 @@ class _SwigluApply(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
+    @on_device
     def backward(ctx, grad):
         """Gradients of weights and frames."""
         weights, x = ctx.saved_tensors

@@ -20,6 +20,7 @@ from lact_kernels.common import (
     block,
     check_shape,
     frames,
+    on_device,
     product,
     product_options,
 )
@@ -311,6 +312,7 @@ class _SwigluGradient(torch.autograd.Function):
     """Keeps its inputs alone."""
 
     @staticmethod
+    @on_device
     def forward(ctx, weights, k, v, rates, dtype):
         """The gradient."""
         ctx.save_for_backward(weights, k, v, rates)
@@ -351,6 +353,7 @@ class _SwigluGradient(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
+    @on_device
     def backward(ctx, grad):
         """Gradients of weights, keys, values and rates."""
         weights, k, v, rates = ctx.saved_tensors

@@ -12,7 +12,7 @@ import triton
 import triton.language as tl
 from torch.autograd.function import once_differentiable
 
-from lact_kernels.common import TYPES, block, check_shape
+from lact_kernels.common import TYPES, block, check_shape, on_device
 from lact_kernels.update_norm.naive import NORM_EPS
 
 # Rows of a program, and numbers of a row that it takes at a time.
@@ -240,12 +240,13 @@ def update_norm_bwd_kernel(
 
 @triton.jit
 def finite_kernel(x, bad, numbers, start, stride, BN: tl.constexpr):
-    """Zero, or NaN where one of BN numbers of a row is not finite, to `bad`
-    [N, stride] from place `start` on."""
+    """How many of BN numbers of a row are not finite, to `bad` [N, stride] from
+    place `start` on."""
     i_n, i_p = tl.program_id(0).to(tl.int64), tl.program_id(1)
     o_x = i_p * BN + tl.arange(0, BN)
     b_x = tl.load(x + i_n * numbers + o_x, mask=o_x < numbers, other=0)
-    tl.store(bad + i_n * stride + start + i_p, tl.sum(b_x * 0).to(tl.float32))
+    b_b = tl.where(tl.abs(b_x) < float("inf"), 0.0, 1.0)
+    tl.store(bad + i_n * stride + start + i_p, tl.sum(b_b))
 
 
 @triton.jit
@@ -312,6 +313,7 @@ class _UpdateNorm(torch.autograd.Function):
     """Keeps its inputs alone."""
 
     @staticmethod
+    @on_device
     def forward(ctx, weights, step, factor, targets):
         """The new weights."""
         if factor is not None:
@@ -332,6 +334,7 @@ class _UpdateNorm(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
+    @on_device
     def backward(ctx, grad):
         """Gradients of weights, step, factor and norms."""
         weights, step, factor, targets = ctx.saved_tensors
@@ -398,6 +401,7 @@ class _FiniteSelect(torch.autograd.Function):
     """A row that is not finite passes no gradient to what made it."""
 
     @staticmethod
+    @on_device
     def forward(ctx, heads, *tensors):
         """The tensors that are kept, and which rows are new."""
         tensors = [x.contiguous() for x in tensors]
@@ -427,6 +431,7 @@ class _FiniteSelect(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
+    @on_device
     def backward(ctx, *grads):
         """Gradients of the new and old tensors."""
         (good,) = ctx.saved_tensors
