@@ -80,6 +80,26 @@ def product_options(x, dtype=None):
     }
 
 
+def product_kind(x, dtype=None):
+    """What multiplies.
+
+    Arguments
+    ---------
+    x, dtype
+        As `product_options`.
+
+    Returns
+    -------
+    str
+        `half`, `tf32`, or `ieee`: float32 and float64, which no tensor core
+        multiplies as they are.
+    """
+    options = product_options(x, dtype)
+    if options["DOT"] in (tl.float16, tl.bfloat16):
+        return "half"
+    return "ieee" if options["DOT"] == tl.float64 else options["PREC"]
+
+
 def block(size, most):
     """Power of two that holds a size, from 16 (the least that tensor cores
     take) up to a most.

@@ -197,7 +197,8 @@ def test_symmetric_product(kind, device, exact, monkeypatch):
 def test_swiglu_apply(kind, chip, n, length, h, d, device, exact, monkeypatch):
     """Hidden units that stay on chip, and that do not."""
     core, dtype = types(kind, device)
-    monkeypatch.setattr(apply, "ON_CHIP", chip)
+    chips = dict.fromkeys(apply.ON_CHIP, chip)
+    monkeypatch.setattr(apply, "ON_CHIP", chips)
     compare(
         lambda w, x: apply.swiglu_apply(w, x, dtype),
         apply_naive.swiglu_apply,
@@ -217,7 +218,8 @@ def test_swiglu_gradient(
     """The oracle is autograd's gradient of the inner loss. More frames than
     fit a program, hidden units of several programs."""
     core, dtype = types(kind, device)
-    monkeypatch.setattr(gradient, "ON_CHIP", chip)
+    chips = dict.fromkeys(gradient.ON_CHIP, chip)
+    monkeypatch.setattr(gradient, "ON_CHIP", chips)
     rates = torch.rand(n, length, 3, dtype=torch.float64)
     rates[:, -3:] = 0
     compare(

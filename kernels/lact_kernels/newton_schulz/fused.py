@@ -15,7 +15,7 @@ import triton
 import triton.language as tl
 from torch.autograd.function import once_differentiable
 
-from lact_kernels.common import block, on_device, product_options
+from lact_kernels.common import block, on_device, product_kind, product_options
 from lact_kernels.newton_schulz.naive import COEFFICIENTS, EPS
 
 # The greatest side of a matrix that a program holds, forward and backward, by
@@ -306,13 +306,7 @@ def most_on_chip(x, dtype=None):
     -------
     forward, backward : int
     """
-    options = product_options(x, dtype)
-    kind = options["PREC"]
-    if options["DOT"] in (tl.float16, tl.bfloat16):
-        kind = "half"
-    elif options["DOT"] == tl.float64:
-        kind = "ieee"
-    forward, backward = ON_CHIP[kind]
+    forward, backward = ON_CHIP[product_kind(x, dtype)]
     if x.is_cuda:
         device = torch.cuda.get_device_properties(x.device)
         if device.shared_memory_per_block_optin < LARGEST:

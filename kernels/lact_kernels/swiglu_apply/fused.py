@@ -18,12 +18,14 @@ from lact_kernels.common import (
     frames,
     on_device,
     product,
+    product_kind,
     product_options,
 )
 from lact_kernels.swiglu_gradient.fused import swiglu_factors
 
-# The greatest width of which a program holds whole frames.
-ON_CHIP = 128
+# The greatest width of which a program holds whole frames, by what it
+# multiplies (see benchmarks/kernel_binaries.py).
+ON_CHIP = {"half": 128, "tf32": 128, "ieee": 32}
 
 
 @triton.jit
@@ -98,7 +100,7 @@ class _SwigluApply(torch.autograd.Function):
         ctx.dtype = dtype
         count, length, width = x.shape
         hidden = weights.shape[1] // 3
-        if width > ON_CHIP:
+        if width > ON_CHIP[product_kind(x, dtype)]:
             _, by_v, _ = swiglu_factors(weights, x, dtype=dtype)
             return product(by_v, weights[:, 2 * hidden :], dtype)
         out = x.new_empty(x.shape)
@@ -114,7 +116,7 @@ class _SwigluApply(torch.autograd.Function):
                 x.stride(0),
                 BL=high,
                 BH=block(hidden, 32),
-                BD=block(width, ON_CHIP),
+                BD=block(width, 128),
                 num_warps=4,
                 num_stages=2,
                 **product_options(x, dtype),

@@ -22,11 +22,13 @@ from lact_kernels.common import (
     frames,
     on_device,
     product,
+    product_kind,
     product_options,
 )
 
-# The greatest width of which a program holds whole rows.
-ON_CHIP = 128
+# The greatest width of which a program holds whole rows, by what it
+# multiplies (see benchmarks/kernel_binaries.py).
+ON_CHIP = {"half": 128, "tf32": 128, "ieee": 32}
 
 
 @triton.jit
@@ -320,13 +322,13 @@ class _SwigluGradient(torch.autograd.Function):
         rates = rates if rates.stride(2) == 1 else rates.contiguous()
         count, length, width = k.shape
         hidden = weights.shape[1] // 3
-        if width > ON_CHIP:
+        if width > ON_CHIP[product_kind(k, dtype)]:
             by_k, by_v, _ = swiglu_factors(weights, k, v, rates, dtype=dtype)
             parts = product(by_k.mT, k, dtype), product(by_v.mT, v, dtype)
             return torch.cat(parts, 1)
         out = torch.empty_like(weights)
         if out.numel():
-            wide = block(width, ON_CHIP)
+            wide = block(width, 128)
             # Three sums of BH rows stay on chip.
             high = block(hidden, 32 if wide <= 64 else 16)
             swiglu_gradient_fwd_kernel[count, triton.cdiv(hidden, high)](
