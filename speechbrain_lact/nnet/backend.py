@@ -28,6 +28,9 @@ BACKENDS = ("auto", "torch", "compile", "triton")
 # kernels/README.md and benchmarks/gpu_day.sh.
 AUTO = "torch"
 
+# Bytes of a block that the largest kernel takes (benchmarks/kernel_binaries.py).
+SHARED_MEMORY = 163840
+
 logger = logging.getLogger(__name__)
 
 
@@ -88,8 +91,9 @@ def why_no_triton(x):
         return None  # Triton's interpreter computes on the CPU.
     if not x.is_cuda:
         return f"the tensors lie on {x.device.type}, not on a GPU"
-    if torch.cuda.get_device_capability(x.device) < (8, 0):
-        return "the GPU is older than compute capability 8.0"
+    device = torch.cuda.get_device_properties(x.device)
+    if device.shared_memory_per_block_optin < SHARED_MEMORY:
+        return f"a GPU needs {SHARED_MEMORY >> 10} KiB of shared memory"
     return None
 
 

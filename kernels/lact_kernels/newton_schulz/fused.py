@@ -22,8 +22,6 @@ from lact_kernels.newton_schulz.naive import COEFFICIENTS, EPS
 # what it multiplies: beyond, shared memory or registers do not suffice (see
 # benchmarks/kernel_binaries.py).
 ON_CHIP = {"half": (128, 128), "tf32": (128, 64), "ieee": (32, 32)}
-# Bytes of shared memory that the largest of these take.
-LARGEST = 163840
 # Side of a tile of symmetric products.
 TILE = 64
 
@@ -306,12 +304,7 @@ def most_on_chip(x, dtype=None):
     -------
     forward, backward : int
     """
-    forward, backward = ON_CHIP[product_kind(x, dtype)]
-    if x.is_cuda:
-        device = torch.cuda.get_device_properties(x.device)
-        if device.shared_memory_per_block_optin < LARGEST:
-            forward, backward = min(forward, 64), min(backward, 32)
-    return forward, backward
+    return ON_CHIP[product_kind(x, dtype)]
 
 
 def _on_chip(x, dtype):
