@@ -27,7 +27,11 @@ setup(
         "Programming Language :: Python :: 3",
         "License :: OSI Approved :: Apache Software License",
     ],
-    packages=find_packages(include=["speechbrain_lact", "speechbrain_lact.*"]),
+    packages=[
+        *find_packages(include=["speechbrain_lact", "speechbrain_lact.*"]),
+        *find_packages("kernels"),
+    ],
+    package_dir={"lact_kernels": "kernels/lact_kernels"},
     # In the box: what the command line takes unless told otherwise.
     package_data={
         "speechbrain_lact": [
@@ -79,7 +83,8 @@ setup(
         "metrics": ["pesq", "pystoi", "simpleder"],
         # Residual vector quantization: to train an audio tokenizer.
         "audio": ["vector-quantize-pytorch"],
-        "gpu": ["flash-linear-attention"],
+        # backend="triton"; torch for CUDA brings one along.
+        "gpu": ["triton>=3.6"],
         # speechbrain 1.1.2 calls what transformers 5.40 removes.
         "pretrained": ["transformers>=5,<5.40"],
         # Whisper tiny.en's weights, MIT, and a detector of speech, MIT.
@@ -103,6 +108,8 @@ setup(
             "simpleder",
             "sphinx",
             "transformers>=5,<5.40",
+            # Its interpreter runs the kernels on a CPU.
+            "triton>=3.6; platform_system == 'Linux'",
             "vector-quantize-pytorch",
             "yamllint==1.35.1",
         ],

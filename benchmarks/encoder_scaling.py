@@ -6,7 +6,8 @@ width, depth and front end, forward pass and training step, in one run. Each
 measurement is a process of its own (its peak resident size is the encoder's)
 and the models take turns, so that a busy machine is busy for all.
 
-> python benchmarks/encoder_scaling.py [--seconds 5 10 30 60 300] [--repeat 3]
+> python benchmarks/encoder_scaling.py [--seconds 5 10 30 60 300] [--repeat 3] \
+>     [--device cuda --backend triton --name encoder_scaling_triton]
 
 Authors
 * speechbrain_lact contributors 2026
@@ -29,7 +30,7 @@ MODES = ("forward", "training step")
 FRAMES_PER_SECOND = 100
 
 
-def build(model):
+def build(model, backend="auto"):
     """Front end and encoder: two layers of width 256."""
     import torch
 
@@ -43,6 +44,7 @@ def build(model):
     lact = {}
     if model == "LaCT":
         lact = {"lact_chunk_size": 512, "lact_window": (32, 32)}
+        lact["lact_backend"] = backend
     encoder = TransformerASR(
         tgt_vocab=1000,
         input_size=front.output_size,
@@ -61,13 +63,13 @@ def build(model):
     return front, encoder
 
 
-def measure(model, mode, seconds, repeat):
-    """Least time of a pass and peak memory of this process."""
+def measure(model, mode, seconds, repeat, device="cpu", backend="auto"):
+    """Least time of a pass and peak memory of this process, or of the GPU."""
     import torch
 
-    front, encoder = build(model)
-    feats = torch.randn(1, seconds * FRAMES_PER_SECOND, 80)
-    lengths = torch.ones(1)
+    front, encoder = (net.to(device) for net in build(model, backend))
+    feats = torch.randn(1, seconds * FRAMES_PER_SECOND, 80, device=device)
+    lengths = torch.ones(1, device=device)
     parameters = [*front.parameters(), *encoder.parameters()]
     optimizer = torch.optim.AdamW(parameters)
 
@@ -83,26 +85,40 @@ def measure(model, mode, seconds, repeat):
         forward().square().mean().backward()
         return optimizer.step()
 
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    def wait():
+        """Until the device is done."""
+        if device == "cuda":
+            torch.cuda.synchronize()
+
+    def peak():
+        """MiB."""
+        if device == "cuda":
+            return torch.cuda.max_memory_allocated() / 2**20
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+    before = peak()
     run()
     times = []
     for _ in range(repeat):
+        wait()
         began = time.perf_counter()
         run()
+        wait()
         times.append(time.perf_counter() - began)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return {
         "seconds": min(times),
-        "peak_MiB": (peak - before) / 1024,
+        "peak_MiB": peak() - before,
         "parameters": sum(p.numel() for p in parameters),
     }
 
 
-def measure_apart(model, mode, seconds, repeat):
+def measure_apart(model, mode, seconds, repeat, options):
     """`measure` in a process of its own; None if it ran out of memory."""
     call = [sys.executable, __file__, "--one", model, mode, str(seconds)]
     done = subprocess.run(
-        [*call, "--repeat", str(repeat)], capture_output=True, text=True
+        [*call, "--repeat", str(repeat), *options],
+        capture_output=True,
+        text=True,
     )
     if done.returncode:
         print(done.stderr[-500:], file=sys.stderr)
@@ -110,14 +126,14 @@ def measure_apart(model, mode, seconds, repeat):
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def run_all(durations, repeat, rounds):
+def run_all(durations, repeat, rounds, options):
     """All measurements; the best of some rounds in which models take turns."""
     best = {}
     for mode in MODES:
         for seconds in durations:
             for _ in range(rounds):
                 for model in MODELS:
-                    found = measure_apart(model, mode, seconds, repeat)
+                    found = measure_apart(model, mode, seconds, repeat, options)
                     key = (model, mode, seconds)
                     if found is None:
                         continue
@@ -155,7 +171,7 @@ def table(rows):
     return markdown_table(lines, head)
 
 
-def plot(rows, path):
+def plot(rows, path, device):
     """Time and memory over audio length, both logarithmic."""
     import matplotlib
 
@@ -175,7 +191,8 @@ def plot(rows, path):
         axis.set(xlabel="audio (s)", ylabel=label, xscale="log", yscale="log")
         axis.grid(alpha=0.3)
     axes[0].legend()
-    figure.suptitle("Training step of a whole encoder, equal size, 2 CPU cores")
+    where = "2 CPU cores" if device == "cpu" else "one GPU"
+    figure.suptitle(f"Training step of a whole encoder, equal size, {where}")
     figure.tight_layout()
     figure.savefig(path, dpi=120)
 
@@ -188,19 +205,25 @@ def main():
     )
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
+    parser.add_argument("--backend", default="auto", help="of LaCT")
+    parser.add_argument("--name", default="encoder_scaling", help="of results")
     parser.add_argument("--one", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one:
         model, mode, seconds = options.one
-        print(json.dumps(measure(model, mode, int(seconds), options.repeat)))
+        given = model, mode, int(seconds), options.repeat
+        found = measure(*given, options.device, options.backend)
+        print(json.dumps(found))
         return
-    rows = run_all(options.seconds, options.repeat, options.rounds)
+    where = ["--device", options.device, "--backend", options.backend]
+    rows = run_all(options.seconds, options.repeat, options.rounds, where)
     RESULTS.mkdir(exist_ok=True)
     about = machine.about()
-    path = RESULTS / "encoder_scaling.json"
+    path = RESULTS / f"{options.name}.json"
     path.write_text(json.dumps({"about": about, "rows": rows}, indent=1))
     path.with_suffix(".md").write_text(table(rows) + "\n")
-    plot(rows, path.with_suffix(".png"))
+    plot(rows, path.with_suffix(".png"), options.device)
     print(about, table(rows), sep="\n")
 
 

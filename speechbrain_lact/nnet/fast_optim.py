@@ -168,6 +168,9 @@ class UpdateRule:
     nhead: int = 1
     checkpoint: bool = False
     dtype: torch.dtype = None
+    backend: str = "auto"
+    # What takes the place of `update` and of reading: see `backend.choose`.
+    kernels: object = None
 
 
 def update(
@@ -219,31 +222,34 @@ def update(
     good : torch.Tensor
         Whether the update was finite [N, 1, 1].
     """
+    if rule.kernels is not None:
+        given = weights, moment, square, targets, k, v, gates
+        return rule.kernels.update(rule, *given, counts, steps, step_scale)
     given = [weights, moment, square, *targets, step_scale, k, v, gates]
 
-    def propose(*tensors):
+    def attempt(*tensors):
         """The update, recomputed in the backward pass if asked for."""
         tensors = *tensors, counts, steps
         if rule.checkpoint:
-            return recompute(_propose, rule, *tensors, use_reentrant=False)
-        return _propose(rule, *tensors)
+            return recompute(propose, rule, *tensors, use_reentrant=False)
+        return propose(rule, *tensors)
 
     if not torch.is_grad_enabled():
-        after = propose(*given)
-        good = _finite(rule, after)
+        after = attempt(*given)
+        good = finite(rule, after)
     elif torch.compiler.is_compiling():
         # No gradient may be selected behind a NaN, and what is traced cannot
         # look back: look first, without gradients.
         with torch.no_grad():
-            good = _finite(rule, propose(*given))
+            good = finite(rule, attempt(*given))
         wrong = ~good
-        after = propose(
+        after = attempt(
             *given[:-3], *(x.masked_fill(wrong, 0) for x in (k, v, gates))
         )
     else:
         found = []
-        after = propose(*_Shield.apply(found, *given))
-        good = _finite(rule, after)
+        after = attempt(*Shield.apply(found, *given))
+        good = finite(rule, after)
         found.append(good)
     after = [
         new if new is None else torch.where(good, new, old)
@@ -252,7 +258,7 @@ def update(
     return (*after, good)
 
 
-class _Shield(torch.autograd.Function):
+class Shield(torch.autograd.Function):
     """Tensors as they are; rows that turn out not to be good get no gradient.
     Behind a NaN even a gradient of zero is NaN."""
 
@@ -274,7 +280,7 @@ class _Shield(torch.autograd.Function):
         )
 
 
-def _propose(
+def propose(
     rule,
     weights,
     moment,
@@ -346,7 +352,7 @@ def used_weights(rule, weights, targets, steps):
     return torch.where(first, weights, scale_rows(weights, targets))
 
 
-def _finite(rule, after):
+def finite(rule, after):
     """Whether all heads of a row are finite [N, 1, 1]. Weights are not where
     the moment is not; Adam's second moment may be so alone."""
     weights, _, square = (

@@ -21,6 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch.utils.checkpoint import checkpoint as recompute
 
+from speechbrain_lact.nnet.backend import BACKENDS, choose
 from speechbrain_lact.nnet.checks import check_number, check_tensor
 from speechbrain_lact.nnet.counts import (
     count_tensor,
@@ -190,6 +191,7 @@ def fast_weight_scan(
     max_step_norm=None,
     nhead=1,
     checkpoint=False,
+    backend="auto",
 ):
     """Learns a sequence chunk by chunk and reads the memory for each frame.
 
@@ -251,6 +253,8 @@ def fast_weight_scan(
         update of one of them is left out for all.
     checkpoint : bool
         Whether to recompute each chunk in the backward pass.
+    backend : str
+        One of `speechbrain_lact.nnet.backend.BACKENDS`.
 
     Returns
     -------
@@ -281,6 +285,7 @@ def fast_weight_scan(
         least_chunk,
         base_lr,
         max_step_norm,
+        backend,
     )
     _check_inputs(
         (w0, w1, w2), (q, k, v), (lr0, lr1, lr2, momentum), mask, ends, state
@@ -309,6 +314,7 @@ def fast_weight_scan(
         nhead=nhead,
         checkpoint=checkpoint,
         chunk_size=chunk_size,
+        backend=backend,
     )
     out, state = scan_chunks(
         torch.stack([w0, w2, w1.mT], 1).to(core),
@@ -384,7 +390,11 @@ def scan_chunks(
     state : FastWeightState
     """
     device = queries.device.type
-    rule = dataclasses.replace(rule, dtype=product_type(queries, queries.dtype))
+    rule = dataclasses.replace(
+        rule,
+        dtype=product_type(queries, queries.dtype),
+        kernels=choose(rule.backend, queries),
+    )
     rows = len(queries)
     pending, fresh, learning = (0,) * rows, (True,) * rows, (True,) * rows
     if state is None:
@@ -472,9 +482,10 @@ class _Memory:
         """What the fast network answers."""
         rule = self.rule
         if self.parts is None:
-            self.parts = parts(
-                used_weights(rule, self.tensors[0], self.targets, self.steps)
-            )
+            used = used_weights(rule, self.tensors[0], self.targets, self.steps)
+            self.parts = used if rule.kernels is not None else parts(used)
+        if rule.kernels is not None:
+            return rule.kernels.read(rule, self.parts, queries)
         if rule.checkpoint:
             return recompute(
                 apply_parts,
@@ -829,8 +840,10 @@ def check_options(
     least_chunk=1,
     base_lr=1e-2,
     max_step_norm=None,
+    backend="auto",
 ):
     """Refuses what no scan can do."""
+    _check("backend", backend, BACKENDS)
     _check("order", order, ORDERS)
     _check("optimizer", optimizer, OPTIMIZERS)
     _check("weight_norm", weight_norm, WEIGHT_NORMS)

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from speechbrain_lact.nnet.backend import choose
 from speechbrain_lact.nnet.checks import check_number, check_tensor
 from speechbrain_lact.nnet.counts import remember
 from speechbrain_lact.nnet.fast_optim import UpdateRule
@@ -202,7 +203,7 @@ class LaCT(Mixer):
         `sgd`, `adam` or `muon`.
     momentum : bool, optional
         Whether updates have momentum (default: unless `adam`).
-    weight_norm, inner_loss, max_step_norm, checkpoint
+    weight_norm, inner_loss, max_step_norm, checkpoint, backend
         As in `fast_weight_scan`.
     base_lr : float
         Learning rate of a frame at the start of training; with 0 nothing is
@@ -271,6 +272,7 @@ class LaCT(Mixer):
         rotary=True,
         scale=None,
         least_chunk=None,
+        backend="auto",
     ):
         super().__init__(d_model, nhead, dropout, causal)
         check_number(d_model, "d_model", least=1, integer=True)
@@ -297,6 +299,7 @@ class LaCT(Mixer):
             1 if least_chunk is None else least_chunk,
             base_lr,
             max_step_norm,
+            backend,
         )
         check_number(step_scale, "step_scale", positive=True)
         check_number(expansion, "expansion", positive=True)
@@ -319,6 +322,7 @@ class LaCT(Mixer):
             nhead=fast_heads,
             checkpoint=checkpoint,
             chunk_size=chunk_size,
+            backend=backend,
         )
         self.in_proj_weight = nn.Parameter(torch.empty(3 * d_model, d_model))
         self.in_proj_bias = None
@@ -636,18 +640,7 @@ class LaCT(Mixer):
         heads = self.fast_heads
         core = core_type(self.w0.dtype)
 
-        def by_head(parameter):
-            """Channels of a parameter, to stand beside those of q and k."""
-            return parameter.view(2, 1, heads, 1, -1)
-
-        qkv = projected.to(core).unflatten(-1, (3, heads, -1))
-        qkv = qkv.permute(2, 0, 3, 1, 4)
-        qk, v = qkv.split([2, 1])
-        qk = torch.addcmul(by_head(self.qk_offset), qk, by_head(self.qk_scale))
-        qk = F.silu(qk).flatten(1, 2)
-        q, k = qk / (torch.linalg.vector_norm(qk, dim=-1)[..., None] + 1e-5)
-        v = v.flatten(0, 2)
-        v = F.silu(v) if self.silu_values else v
+        q, k, v = self._qkv(projected, core)
         gates, gate = (
             y.transpose(1, 2).flatten(0, 1) for y in self.gates(x, core)
         )
@@ -674,6 +667,29 @@ class LaCT(Mixer):
         size = size * gate
         out = self._by_row(out * size).transpose(1, 2) * self.fast_norm
         return out.flatten(2), memory.map(self._by_row, _same)
+
+    def _qkv(self, projected, core):
+        """Queries, keys and values of the fast weights [B * heads, T, d]."""
+        heads = self.fast_heads
+        kernels = choose(self.rule.backend, projected)
+        if kernels is not None and kernels.prologue is not None:
+            scale, offset = self.qk_scale.to(core), self.qk_offset.to(core)
+            return kernels.prologue(
+                projected, scale, offset, heads, self.silu_values
+            )
+
+        def by_head(parameter):
+            """Channels of a parameter, to stand beside those of q and k."""
+            return parameter.view(2, 1, heads, 1, -1)
+
+        qkv = projected.to(core).unflatten(-1, (3, heads, -1))
+        qkv = qkv.permute(2, 0, 3, 1, 4)
+        qk, v = qkv.split([2, 1])
+        qk = torch.addcmul(by_head(self.qk_offset), qk, by_head(self.qk_scale))
+        qk = F.silu(qk).flatten(1, 2)
+        q, k = qk / (torch.linalg.vector_norm(qk, dim=-1)[..., None] + 1e-5)
+        v = v.flatten(0, 2)
+        return q, k, F.silu(v) if self.silu_values else v
 
     def gates(self, x, core):
         """What is said of each frame beside its key and value.

@@ -38,7 +38,15 @@ ARROWS = {
     "cli": ": evaluation serving",
 }
 # Libraries that the layers need: they can then move to any other project.
-LIBRARIES = {"nnet": {"torch", "torchaudio", "safetensors", "speechbrain.nnet"}}
+LIBRARIES = {
+    "nnet": {
+        "torch",
+        "torchaudio",
+        "safetensors",
+        "speechbrain.nnet",
+        "lact_kernels",
+    }
+}
 
 # Programs: they import the package, and nothing imports them.
 PROGRAMS = ("recipes", "benchmarks", "tools")
@@ -170,6 +178,17 @@ def project():
 
 def test_every_arrow_is_allowed(project):
     assert new(wrong_imports(project)) == []
+
+
+def test_kernels_import_torch_and_triton_alone():
+    """They can then move to any other project."""
+    found = sorted((ROOT / "kernels").rglob("*.py"))
+    assert found
+    for path in found:
+        for module, _ in imports(path.read_text("utf-8")):
+            top = module.split(".")[0]
+            ours = {"torch", "triton", "lact_kernels"}
+            assert top in ours or top in sys.stdlib_module_names, path
 
 
 def test_no_circle(project):

@@ -190,6 +190,7 @@ def test_every_lact_keyword_is_an_argument():
         "lact_least_chunk": 2,
         "lact_heads": 4,
         "lact_fast": [0],
+        "lact_backend": "torch",
     }
     assert set(LACT_OPTIONS) == {*given, "lact_block_window"}
     assert len(set(LACT_OPTIONS.values())) == len(LACT_OPTIONS)
@@ -210,9 +211,11 @@ def test_every_lact_keyword_is_an_argument():
         "max_step_norm": 3.0,
         "nhead": 4,
         "checkpoint": True,
+        "backend": "torch",
     }
     known = {
         **first.configuration(),
+        "backend": first.rule.backend,
         "checkpoint": first.rule.checkpoint,
     }
     assert {name: known[name] for name in wanted} == wanted

@@ -1,0 +1,1 @@
+"""Nearly the polar factor of many small matrices."""

@@ -1,0 +1,1 @@
+"""Queries, keys and values of fast weights from one projection."""

@@ -1,0 +1,1 @@
+"""The gradient of an inner loss by the weights of SwiGLU networks."""
