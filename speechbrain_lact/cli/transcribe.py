@@ -234,14 +234,16 @@ def settings_of(source, model, block):
 
 def _settings_of_search(search):
     """What of a search the words of a file depend on."""
-    settings = {}
-    for name, value in search.items():
-        if isinstance(value, Path):
+    names = "lm", "lm_weight", "hotwords", "hotword_weight"
+    settings = {name: search.get(name) for name in names}
+    for name in ("lm", "hotwords"):
+        value = search.get(name)
+        if value is not None:
             try:
                 value = hashlib.sha256(value.read_bytes()).hexdigest()[:16]
             except FileNotFoundError as error:
                 raise ValueError(f"{value}: no such file") from error
-        settings[name] = value
+            settings[name] = value
     return settings
 
 

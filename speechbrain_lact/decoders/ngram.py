@@ -101,7 +101,7 @@ def count_ngrams(sentences, order):
     for sentence in sentences:
         words = sentence.split()
         for word in words:
-            if word in RESERVED:
+            if word.lower() in RESERVED:
                 raise ValueError(f"{word}: no word, ARPA files reserve it")
         if not words:
             continue
@@ -145,7 +145,7 @@ def read_words(path):
             f"{path}: not an ARPA file: \\data\\ and \\1-grams: are missing; "
             "`speechbrain-lact language-model` makes one of a text"
         )
-    words -= RESERVED | {word.upper() for word in RESERVED}
+    words = {word for word in words if word.lower() not in RESERVED}
     if not words:
         raise ValueError(f"{path}: a language model without words")
     kind = None
