@@ -7,6 +7,7 @@ Authors
 
 import importlib.util
 import itertools
+from types import SimpleNamespace
 
 import pytest
 import sentencepiece
@@ -16,6 +17,7 @@ from speechbrain_lact.decoders.ctc_search import make_search
 from speechbrain_lact.decoders.hotwords import HotWords, read_hotwords
 from speechbrain_lact.decoders.ngram import make_arpa, read_words
 from speechbrain_lact.inference.ASR import MODEL_IN_THE_BOX
+from speechbrain_lact.training.beam_search import make_searcher
 
 BLANK = 0
 SENTENCES = ["THE SEA IS BLUE", "THE SEA IS DEEP", "I SEE THE SEA"]
@@ -98,6 +100,19 @@ def test_the_ambiguous_case(kind, sea, request):
         for given in options:
             search = make_search(tokenizer, BLANK, **given)
             assert found(search, log_probs) == text, given
+
+
+def test_the_search_of_a_recipe(letters, sea):
+    options = {"blank_index": BLANK, "beam_size": 20}
+    options["kenlm_model_path"] = str(sea)
+    tokenizer = SimpleNamespace(sp=letters)
+    searcher = make_searcher({"beam_search": options}, tokenizer)
+    log_probs = frames(letters, ("THE SEE IS", 0.55), ("THE SEA IS", 0.45))
+    (row,) = searcher(log_probs[None], torch.ones(1))
+    assert row[0].text == "THE SEA IS"
+    options["kenlm_model_path"] = "no.arpa"
+    with pytest.raises(ValueError, match="no.arpa: no such file"):
+        make_searcher({"beam_search": options}, tokenizer)
 
 
 def test_what_is_heard_clearly_stays(letters, sea):
