@@ -78,6 +78,8 @@ setup(
         "demo": ["espeakng-loader"],
         # A language model beside CTC.
         "lm": ["kenlm>=0.3", "pygtrie"],
+        # The neural codec Lyra V2; its weights come from elsewhere.
+        "lyra": ["ai-edge-litert>=2"],
         "metrics": ["pesq", "pystoi", "simpleder"],
         # Residual vector quantization: to train an audio tokenizer.
         "audio": ["vector-quantize-pytorch"],
