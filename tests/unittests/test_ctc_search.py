@@ -125,8 +125,23 @@ def test_what_is_heard_clearly_stays(letters, sea):
 def test_a_hot_word_that_the_language_model_does_not_know(letters, sea):
     log_probs = frames(letters, ("I SEE ZOE", 0.5), ("I SEE THE", 0.5))
     assert found(make_search(letters, BLANK, sea), log_probs) == "I SEE THE"
-    search = make_search(letters, BLANK, sea, ["ZOE"])
+    options = {"hotword_weight": 5.0, "beam_prune_logp": -7.0}
+    search = make_search(letters, BLANK, sea, ["ZOE"], **options)
     assert found(search, log_probs) == "I SEE ZOE"
+
+
+def test_a_part_of_a_hot_word_is_not_unknown(letters, sea):
+    texts = ("I SEE ZOEBELLA", 0.5), ("I SEE THE SEAS", 0.5)
+    log_probs = frames(letters, *texts)
+    options = {"hotword_weight": 5.0, "beam_prune_logp": -7.0}
+    search = make_search(letters, BLANK, sea, ["ZOEBELLA"], **options)
+    assert found(search, log_probs) == "I SEE ZOEBELLA"
+
+
+def test_a_phrase_that_does_not_go_on(letters):
+    log_probs = frames(letters, ("SEA", 0.55), ("SEE", 0.45))
+    search = make_search(letters, BLANK, hotwords=["SEE SAW"])
+    assert found(search, log_probs) == "SEA"
 
 
 def test_times_are_those_of_the_letters(letters):
