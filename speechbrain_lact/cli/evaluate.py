@@ -16,7 +16,18 @@ import typer
 from speechbrain_lact.cli.batches import recognise
 from speechbrain_lact.cli.messages import complain, count
 from speechbrain_lact.cli.model import choose_model, is_whisper, load_quietly
-from speechbrain_lact.cli.options import BatchSize, Block, Device, Model, Trust
+from speechbrain_lact.cli.options import (
+    BatchSize,
+    Block,
+    Device,
+    HotWords,
+    HotWordWeight,
+    LanguageModel,
+    LanguageModelWeight,
+    Model,
+    Trust,
+    search_options,
+)
 from speechbrain_lact.inference.transcripts import Recording
 from speechbrain_lact.utils.console import (
     check_new_folder,
@@ -58,6 +69,10 @@ def evaluate(
     batch_size: BatchSize = 8,
     device: Device = None,
     block: Block = None,
+    lm: LanguageModel = None,
+    lm_weight: LanguageModelWeight = 0.5,
+    hotwords: HotWords = None,
+    hotword_weight: HotWordWeight = 10.0,
     trust: Trust = False,
 ):
     """Scores a model: word and character errors, speed.
@@ -78,7 +93,8 @@ def evaluate(
         refuse_same({"--manifest": manifest, "--model": folder, "--out": out})
         check_new_folder(out)
         _refuse_results(out)
-    asr = load_quietly(folder, device, block, trust)
+    search = search_options(lm, lm_weight, hotwords, hotword_weight)
+    asr = load_quietly(folder, device, block, trust, search)
     normalise = _normaliser(folder)
     with contextlib.ExitStack() as stack:
         if out is not None:
@@ -88,6 +104,7 @@ def evaluate(
         wer, results = _score(asr, recordings, batch_size, bad, normalise)
         if not results["utterances"]:
             raise ValueError(f"{manifest}: no recording with words can be read")
+        results.update((name, str(value)) for name, value in search.items())
         try:
             if out is not None:
                 _write_results(out, wer, results)

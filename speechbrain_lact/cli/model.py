@@ -23,6 +23,12 @@ ENCODERS = (
 )
 
 
+WITHOUT_CTC = (
+    "--lm and --hotwords are for CTC models, such as --model small, and "
+    "Whisper is none: leave them out, or name another model"
+)
+
+
 def choose_model(name=None, *beyond):
     """The folder of the model that a command is to take.
 
@@ -121,7 +127,7 @@ def load_quietly(*options):
     return load_model(*options)
 
 
-def load_model(folder, device=None, block=None, trust=False):
+def load_model(folder, device=None, block=None, trust=False, search=None):
     """Loads a model; nothing is fetched or written.
 
     Arguments
@@ -134,6 +140,8 @@ def load_model(folder, device=None, block=None, trust=False):
         Frames that are seen at once, 0 for all.
     trust : bool
         Whether whatever its YAML names may run.
+    search : dict, optional
+        Arguments of `LaCTASR.set_search`.
 
     Returns
     -------
@@ -145,6 +153,8 @@ def load_model(folder, device=None, block=None, trust=False):
         If it cannot be loaded.
     """
     if is_whisper(folder):
+        if search:
+            raise ValueError(WITHOUT_CTC)
         return _load_whisper(folder, device, block)
     for name in MODEL_FILES:
         if not (folder / name).is_file():
@@ -179,6 +189,8 @@ def load_model(folder, device=None, block=None, trust=False):
     # A damaged file can fail in as many ways as there are readers.
     except Exception as error:
         raise _damaged(folder, error) from error
+    if search:
+        asr.set_search(**search)
     return asr
 
 

@@ -72,6 +72,65 @@ Trust = Annotated[
 ]
 
 
+LanguageModel = Annotated[
+    Optional[Path],
+    typer.Option(
+        "--lm",
+        help="Language model, an ARPA file of words: for CTC models (not "
+        "Whisper). `speechbrain-lact language-model` makes one of a text.",
+    ),
+]
+
+
+LanguageModelWeight = Annotated[
+    float,
+    typer.Option("--lm-weight", min=0, help="Of --lm, beside the sound."),
+]
+
+
+HotWords = Annotated[
+    Optional[Path],
+    typer.Option(
+        "--hotwords",
+        help="Names and terms to prefer, a text file with one on each line: "
+        "for CTC models (not Whisper).",
+    ),
+]
+
+
+HotWordWeight = Annotated[
+    float,
+    typer.Option(
+        "--hotword-weight",
+        min=0,
+        help="How much more likely each of --hotwords is: natural logarithm.",
+    ),
+]
+
+
+def search_options(lm, lm_weight, hotwords, hotword_weight):
+    """What a model is to search words with.
+
+    Arguments
+    ---------
+    lm, hotwords : Path or None
+        Files.
+    lm_weight, hotword_weight : float
+        Of each.
+
+    Returns
+    -------
+    dict
+        Arguments of `LaCTASR.set_search`; empty if there is neither file.
+    """
+    options = {}
+    if lm is not None:
+        options.update(lm=lm, lm_weight=lm_weight)
+    if hotwords is not None:
+        options.update(hotwords=hotwords, hotword_weight=hotword_weight)
+    return options
+
+
 class Case(str, Enum):
     """Letters of what is printed."""
 

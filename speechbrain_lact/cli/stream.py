@@ -13,7 +13,15 @@ import typer
 
 from speechbrain_lact.cli.inputs import standard_input
 from speechbrain_lact.cli.model import choose_model, load_quietly
-from speechbrain_lact.cli.options import Block, Device, Model, Trust, UsageError
+from speechbrain_lact.cli.options import (
+    Block,
+    Device,
+    HotWords,
+    LanguageModel,
+    Model,
+    Trust,
+    UsageError,
+)
 from speechbrain_lact.utils.console import (
     check_new_file,
     need_stdout,
@@ -54,6 +62,8 @@ def stream(
     ] = None,
     device: Device = None,
     block: Block = None,
+    lm: LanguageModel = None,
+    hotwords: HotWords = None,
     trust: Trust = False,
 ):
     """Writes down what comes in on standard input, while it comes.
@@ -61,6 +71,11 @@ def stream(
     Takes WAV (any rate and channels) or raw 16-bit PCM (one channel, little
     endian). Each word is printed as soon as it is complete.
     """
+    if lm is not None or hotwords is not None:
+        raise UsageError(
+            "--lm and --hotwords: not for a stream, whose words are final as "
+            "soon as they are printed: `transcribe` takes whole recordings"
+        )
     if not 0 < piece < math.inf:
         raise UsageError(f"--piece {piece}: a number of seconds above 0")
     if max_lag is not None and not 0 <= max_lag < math.inf:

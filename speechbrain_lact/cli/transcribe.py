@@ -31,9 +31,14 @@ from speechbrain_lact.cli.options import (
     Case,
     Device,
     Embedder,
+    HotWords,
+    HotWordWeight,
+    LanguageModel,
+    LanguageModelWeight,
     Model,
     Trust,
     UsageError,
+    search_options,
 )
 from speechbrain_lact.cli.voices import load_voices, open_bank
 from speechbrain_lact.inference.transcripts import Output, clock, printable
@@ -78,6 +83,10 @@ def transcribe(
     batch_size: BatchSize = 8,
     device: Device = None,
     block: Block = None,
+    lm: LanguageModel = None,
+    lm_weight: LanguageModelWeight = 0.5,
+    hotwords: HotWords = None,
+    hotword_weight: HotWordWeight = 10.0,
     case: Annotated[
         Case, typer.Option(help="Letters: as the model has them, or all alike.")
     ] = Case.keep,
@@ -145,10 +154,11 @@ def transcribe(
         raise UsageError("--resume: not with --speakers")
     asked = {"--bank": bank is not None, "--block": block is not None}
     model = choose_model(model, *(name for name in asked if asked[name]))
+    search = search_options(lm, lm_weight, hotwords, hotword_weight)
     if speakers:
         return _transcribe_speakers(
             source,
-            (model, device, block, trust),
+            (model, device, block, trust, search),
             out,
             bank,
             rttm,
@@ -165,6 +175,7 @@ def transcribe(
         settings = settings_of(source, model, block)
         settings["case"] = None if case == Case.keep else case.value
         settings["punctuation"] = None if punctuation else "none"
+        settings.update(_settings_of_search(search))
     output = Output(out, recordings, os.path.isdir(source), resume, settings)
     failed = 0
     with contextlib.ExitStack() as stack:
@@ -172,7 +183,7 @@ def transcribe(
         if todo and is_pipe(source):
             incoming = standard_input(source=source)
         if todo:
-            asr = load_quietly(model, device, block, trust)
+            asr = load_quietly(model, device, block, trust, search)
         if todo and is_pipe(source):
             todo[0].path = keep(incoming, stack, asr.sample_rate)
         for recording in recognise(asr, todo, batch_size) if todo else ():
@@ -219,6 +230,21 @@ def settings_of(source, model, block):
         "model": digest.hexdigest()[:16],
         "block": block,
     }
+
+
+def _settings_of_search(search):
+    """What of a search the words of a file depend on."""
+    names = "lm", "lm_weight", "hotwords", "hotword_weight"
+    settings = {name: search.get(name) for name in names}
+    for name in ("lm", "hotwords"):
+        value = search.get(name)
+        if value is not None:
+            try:
+                value = hashlib.sha256(value.read_bytes()).hexdigest()[:16]
+            except FileNotFoundError as error:
+                raise ValueError(f"{value}: no such file") from error
+            settings[name] = value
+    return settings
 
 
 def _transcribe_speakers(source, model, out, bank, rttm, number, find, style):

@@ -6,6 +6,7 @@ Authors
 
 import functools
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -13,6 +14,7 @@ from tqdm import tqdm
 
 from speechbrain.inference.ASR import EncoderASR
 from speechbrain_lact.dataio.audio import AudioFile
+from speechbrain_lact.decoders.ctc_search import make_search
 from speechbrain_lact.decoders.streaming import collapse
 from speechbrain_lact.inference.diarization import Diarizer
 from speechbrain_lact.inference.folder import load_interface
@@ -25,6 +27,7 @@ from speechbrain_lact.inference.session import (
 from speechbrain_lact.inference.words import (
     Hypothesis,
     Turn,
+    Word,
     collect_words,
     shift,
 )
@@ -77,6 +80,7 @@ class LaCTASR(LiveSessions, EncoderASR):
             raise ValueError("decoding_function: greedy CTC, with blank_id")
         self.sample_rate = self.hparams.audio_normalizer.sample_rate
         self.blank = self.decoding_function.keywords["blank_id"]
+        self.searcher = None
         hop = self.encoder.compute_features.get_filter_properties().stride
         self.frame_seconds = hop * self.encoder.cnn.stride / self.sample_rate
 
@@ -138,6 +142,32 @@ class LaCTASR(LiveSessions, EncoderASR):
         reach = max(layer.mixer.window.frames_left for layer in layers)
         sampler = BlockSampler([block], reach)
         self.encoder.dynchunktrain_config = sampler.config(block)
+
+    def set_search(self, lm=None, hotwords=None, **options):
+        """Chooses how words are found in recordings: with a language model
+        or hot words by beam search, without both greedily, as at first.
+
+        Arguments
+        ---------
+        lm : str or Path, optional
+            ARPA file of words.
+        hotwords : str or Path or list of str, optional
+            A file with a word or phrase on each line, or the words.
+        **options
+            As `decoders.ctc_search.make_search`.
+
+        Raises
+        ------
+        ImportError
+            If there is a language model and KenLM is not installed.
+        ValueError
+            If a file cannot be read or does not fit the model.
+        """
+        self.searcher = None
+        if lm is not None or hotwords is not None:
+            self.searcher = make_search(
+                self.tokenizer, self.blank, lm, hotwords, **options
+            )
 
     def load_audio(self, path, savedir=None):
         """Reads a local recording: one channel, at the model's rate.
@@ -272,6 +302,10 @@ class LaCTASR(LiveSessions, EncoderASR):
         list
             The tokens of each row.
         """
+        if self.searcher is not None:
+            words, _ = self.transcribe_words(wavs, wav_lens, state)
+            texts = [" ".join(word.text for word in row) for row in words]
+            return texts, [self.tokenizer.encode_as_ids(x) for x in texts]
         check_waves(wavs, wav_lens)
         with torch.no_grad():
             log_probs = self.encode_batch(wavs, wav_lens, state)
@@ -301,6 +335,8 @@ class LaCTASR(LiveSessions, EncoderASR):
         if state is None:
             state = self.initial_state(len(wavs))
         state = self._rows(state, wavs)
+        if self.searcher is not None:
+            return self._search(state, wavs, wav_lens)
         found, state = self.step(state, wavs, wav_lens, True)
         return [row.words for row in found], state
 
@@ -350,7 +386,8 @@ class LaCTASR(LiveSessions, EncoderASR):
             desc=Path(audio.name).name,
             disable=not progress,
         )
-        streams = self.encoder.streams
+        # A search needs its part of the recording whole.
+        streams = self.encoder.streams and self.searcher is None
         transcribe = self._pieces_as_stream if streams else self._pieces_cut
         with bar:
             for words, seconds in transcribe(audio, state):
@@ -447,6 +484,11 @@ class LaCTASR(LiveSessions, EncoderASR):
         -------
         Session
         """
+        if self.searcher is not None:
+            raise ValueError(
+                "a language model and hot words take whole recordings, and "
+                "cannot be used in a stream: transcribe without them here"
+            )
         if not self.encoder.streams:
             raise ValueError(
                 "this model looks ahead and cannot stream; train one with "
@@ -467,15 +509,38 @@ class LaCTASR(LiveSessions, EncoderASR):
             return state
         return state.index(torch.zeros(len(wavs), dtype=torch.long))
 
-    def step(self, state, wavs, wav_lens, final):
-        """What samples add, and the state after them."""
+    def _encode(self, state, wavs, wav_lens, final):
+        """Log-probabilities, and the memory after them."""
         with torch.no_grad():
-            log_probs, pipeline = self.encoder(
+            return self.encoder(
                 wavs.to(self.device),
                 wav_lens.to(self.device),
                 state=state.pipeline,
                 final=final,
             )
+
+    def _search(self, state, wavs, wav_lens):
+        """Words of whole recordings by beam search, and the state after."""
+        if bool(state.said.counts.any()):
+            raise ValueError(
+                "state: of a session that stopped within a word: a language "
+                "model and hot words need whole recordings"
+            )
+        ends = self._ends(state, wavs, wav_lens)
+        log_probs, pipeline = self._encode(state, wavs, wav_lens, True)
+        counts, found = pipeline.encoder.lengths.tolist(), []
+        for row, count, end in zip(log_probs, counts, ends):
+            words = []
+            for text, *span in self.searcher.words(row[:count]):
+                span = [round(t * self.frame_seconds, 3) for t in span]
+                words.append(Word(text, *(min(t, end) for t in span)))
+            found.append(words)
+        after = self.initial_state(len(found))
+        return found, replace(after, pipeline=pipeline)
+
+    def step(self, state, wavs, wav_lens, final):
+        """What samples add, and the state after them."""
+        log_probs, pipeline = self._encode(state, wavs, wav_lens, final)
         counts = pipeline.encoder.lengths
         ends = self._ends(state, wavs, wav_lens)
         known = self.tokenizer.vocab_size()

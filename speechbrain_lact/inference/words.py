@@ -192,12 +192,26 @@ def restyle(words, case="keep", punctuation=True):
     change = {"lower": str.lower, "upper": str.upper}.get(case, str)
     texts = [change(word.text) for word in words]
     if not punctuation:
-        texts = map(_bare, texts)
+        texts = map(bare, texts)
     return [replace(w, text=t) for w, t in zip(words, texts) if t]
 
 
-def _bare(text):
-    """A word without the punctuation around it."""
+def bare(text):
+    """A word without the punctuation around it.
+
+    Arguments
+    ---------
+    text : str
+
+    Returns
+    -------
+    str
+
+    Example
+    -------
+    >>> bare("(O'Clock,"), bare("-")
+    ("O'Clock", '')
+    """
 
     def spoken(i):
         kind = unicodedata.category(text[i])

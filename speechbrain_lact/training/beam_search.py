@@ -9,6 +9,7 @@ from speechbrain.decoders.scorer import (
     ScorerBuilder,
     TransformerLMScorer,
 )
+from speechbrain_lact.decoders.ctc_search import make_search
 
 
 def make_searcher(hparams, tokenizer):
@@ -17,9 +18,9 @@ def make_searcher(hparams, tokenizer):
     size = tokenizer.sp.vocab_size()
     pieces = [tokenizer.sp.id_to_piece(i) for i in range(size)]
     if "seq_lin" not in hparams:
-        from speechbrain.decoders.ctc import CTCBeamSearcher
-
-        return CTCBeamSearcher(**hparams["beam_search"], vocab_list=pieces)
+        options = dict(hparams["beam_search"])
+        lm, blank = options.pop("kenlm_model_path"), options.pop("blank_index")
+        return make_search(tokenizer.sp, blank, lm, **options)
     scorers = [hparams["ctc_scorer"]]
     weights = {"ctc": hparams["ctc_weight_decode"]}
     if hparams["language_model"] is not None:

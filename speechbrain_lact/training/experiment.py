@@ -177,6 +177,11 @@ def check_experiment(hparams):
         raise ValueError(
             f"test_decoding: greedy or beam, not {hparams['test_decoding']!r}"
         )
+    lm = hparams.get("kenlm_model_path")
+    if lm is not None and hparams["test_decoding"] == "greedy":
+        raise ValueError(
+            f"kenlm_model_path: {lm} is used with test_decoding: beam only"
+        )
 
 
 def source_settings(settings):

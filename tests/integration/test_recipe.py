@@ -319,6 +319,7 @@ def test_manifests(corpus, tmp_path):
         (["--lr=-1"], "lr: a number above 0, not -1"),
         (["--test_memory=[]"], "test_memory: a list of carried"),
         (["--test_decoding=best"], "test_decoding: greedy or beam"),
+        (["--kenlm_model_path=no.arpa"], "with test_decoding: beam only"),
         (["--bptt_utterances=2", "--grad_accumulation_factor=2"], "bptt_utt"),
         (["--stride=3"], "stride must be 2, 4 or 8"),
         (["--lact_order=apply_update"], "shorter than the chunk"),

@@ -14,6 +14,10 @@ from speechbrain_lact.lobes.models.audio_tokenizers.base import (
     AudioTokenizer,
     DecodeState,
 )
+from speechbrain_lact.lobes.models.audio_tokenizers.lyra import (
+    EncodeState,
+    LyraTokenizer,
+)
 from speechbrain_lact.lobes.models.audio_tokenizers.mel import (
     FLOOR,
     CausalBlock,
@@ -29,6 +33,8 @@ __all__ = [
     "CausalBlock",
     "CausalVocoder",
     "MelTokenizer",
+    "EncodeState",
+    "LyraTokenizer",
     "PretrainedAdapter",
     "EncodecAdapter",
     "MimiAdapter",
