@@ -379,7 +379,7 @@ def people(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def embedder():
-    return load_embedder()
+    return load_embedder("small")
 
 
 @pytest.fixture(scope="module")

@@ -312,7 +312,7 @@ def test_similarity_over_time():
 
 def test_similarity_at_another_rate(monkeypatch):
     """The embedder in the box hears 16 kHz whatever the rate of the audio."""
-    embedder, heard = load_embedder(), []
+    embedder, heard = load_embedder("small"), []
     encode = embedder.encode_batch
 
     def listen(wavs, wav_lens):
@@ -425,7 +425,7 @@ def test_pieces_of_a_recording():
     counts = torch.arange(200)
     tokens = torch.cat([0 * counts, counts % 4, counts])[:, None]
     first, middle, last, mixed = measure_pieces(
-        wav, tokens, RATE, 200, [4, 8, 12, 6], said, load_embedder(), 4.0
+        wav, tokens, RATE, 200, [4, 8, 12, 6], said, load_embedder("small"), 4.0
     )
     for piece in (first, last):
         assert piece["voiced"] > 0.9 and piece["speaker_similarity"] > 0.9
