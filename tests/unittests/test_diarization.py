@@ -40,6 +40,7 @@ from speechbrain_lact.processing.diarization.cluster import cluster
 from speechbrain_lact.processing.diarization.online import OnlineClusters
 from speechbrain_lact.processing.diarization.rttm import read_rttm, write_rttm
 from speechbrain_lact.processing.diarization.segments import Segment, merge
+from speechbrain_lact.processing.diarization.vad import EnergyVAD
 
 ROOT = Path(__file__).parents[2]
 RATE = 16000
@@ -80,7 +81,7 @@ def humming(threshold=0.7, bank=None):
     diarizer = Diarizer.__new__(Diarizer)
     embedder = Spectrum()
     embedder.audio_normalizer = Rate
-    diarizer.__init__(embedder, bank, threshold=threshold)
+    diarizer.__init__(embedder, bank, EnergyVAD(RATE), threshold)
     return diarizer
 
 
