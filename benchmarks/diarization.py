@@ -262,10 +262,18 @@ def made(folder, count):
 
 
 class OneRecording(Diarizer):
-    """Embeds each window of a recording once."""
+    """Embeds each window of one recording once.
 
-    def begin(self):
-        """Forgets the recording before."""
+    Arguments
+    ---------
+    diarizer : Diarizer
+        Its parts.
+    """
+
+    def __init__(self, diarizer):
+        super().__init__(
+            diarizer.embedder, None, diarizer.vad, diarizer.threshold
+        )
         self.known = {}
 
     def embed(self, wav, windows):
@@ -281,15 +289,13 @@ def count_speakers(folder, diarizer, count):
     with_truth = any(folder.rglob("*.rttm"))
     found = {}
     for wav, truth in recordings(folder) if with_truth else made(folder, count):
-        diarizer.begin()
+        whole, online = OneRecording(diarizer), OnlineDiarizer(diarizer)
         number = len({segment.speaker for segment in truth})
         ways = {
-            "number unknown": diarizer.diarize(wav),
-            "number known": diarizer.diarize(wav, number),
+            "number unknown": whole.diarize(wav),
+            "number known": whole.diarize(wav, number),
+            "online": online.feed(wav) + online.finish(),
         }
-        diarizer.begin()
-        online = OnlineDiarizer(diarizer)
-        ways["online"] = online.feed(wav) + online.finish()
         for way, segments in ways.items():
             heard = len({segment.speaker for segment in segments})
             rates = error_rate(truth, segments)
@@ -346,7 +352,7 @@ def main(arguments):
     if given.data is not None:
         vad = {"silero": SileroVAD, "energy": lambda: EnergyVAD(SAMPLE_RATE)}
         vad, rows = vad[given.vad]() if given.vad else None, []
-        diarizer = OneRecording(embedder, None, vad, given.threshold)
+        diarizer = Diarizer(embedder, None, vad, given.threshold)
         for folder in given.data:
             rows += count_speakers(folder, diarizer, given.conversations)
         report({"speakers": rows}, given.out)
