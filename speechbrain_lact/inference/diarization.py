@@ -176,7 +176,7 @@ class Diarizer:
         segments, first = [], 0
         for bounds, rows in zip(speech, windows):
             scores = alike[first : first + len(rows)]
-            segments += assign(bounds, rows, scores)
+            segments += assign(bounds, rows, scores, self.threshold)
             first += len(rows)
         segments = [Segment(a, b, names[who]) for a, b, who in segments]
         return self._call(merge(segments))

@@ -39,7 +39,7 @@ SMALL_EMBEDDER = str(Path(__file__).parent / "speaker_model")
 SMALL, RESEMBLYZER = "small", "resemblyzer"
 # Cosine similarity of two long recordings of one voice, at least: chosen on
 # training voices of three corpora (docs/speakers.md).
-RESEMBLYZER_THRESHOLD = 0.7
+RESEMBLYZER_THRESHOLD = 0.8
 
 # Seconds of the parts of a recording that are compared with each other.
 PART_SECONDS = 1.0

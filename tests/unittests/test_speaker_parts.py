@@ -144,10 +144,10 @@ def test_one_voice_is_more_alike_than_two(voices, sentences):
 def test_what_stands_in_the_padding_does_not_matter(voices, sentences):
     """A row alone is that row in a batch, at any level, and as short as it
     may be."""
-    sizes, rows = [40000, 12345, 40000, 500], sentences["spk2"][0]
+    sizes, rows = [40000, 12345, 40000, 500], sentences["spk1"][2]
     wavs = torch.full((4, 40000), torch.nan)
     for row, size in enumerate(sizes):
-        wavs[row, :size] = rows[5000 + row : 5000 + row + size]
+        wavs[row, :size] = rows[1000 * row : 1000 * row + size]
     found = voices.encode_batch(wavs, torch.tensor(sizes) / 40000)
     assert found.shape == (4, 1, 256) and bool(found.isfinite().all())
     for row, size in enumerate(sizes):
@@ -166,7 +166,9 @@ def test_silero_hears_speech_and_nothing_else(vad, conversation):
         found[round(start * RATE) : round(end * RATE)] = 1
     for _, start, end in spoken:
         assert float(found[start:end].mean()) > 0.7
-        assert float(found[start - RATE // 3 : start - RATE // 10].mean()) < 0.2
+        assert not bool(
+            found[start - RATE // 4 - 800 : start - RATE // 4].any()
+        )
     torch.manual_seed(0)
     other = 1e-4 * torch.randn(4 * RATE)
     time = torch.arange(RATE) / RATE
