@@ -58,6 +58,11 @@ BATCH = 32
 LEVEL = 0.05
 
 
+# Largest sample of what Silero's VAD is asked about, and that of a recording
+# which is not made louder any further.
+PEAK, QUIETEST = 0.5, 0.004
+
+
 def default_vad(sample_rate):
     """Silero's VAD, or where it cannot be had the one by energy, which is said
     once.
@@ -156,7 +161,7 @@ class Diarizer:
         shown = "the waveform" if isinstance(wav, torch.Tensor) else wav
         if not isinstance(wav, torch.Tensor):
             wav = AudioFile(wav, self.sample_rate).read()
-        speech = find_speech(wav, self.vad)
+        speech = find_speech(self._levelled(wav), self.vad)
         if sum(end - start for start, end in speech) < MIN_TOTAL_SPEECH:
             raise ValueError(
                 f"{shown}: less than {MIN_TOTAL_SPEECH} s of speech: nobody to tell "
@@ -180,6 +185,13 @@ class Diarizer:
             first += len(rows)
         segments = [Segment(a, b, names[who]) for a, b, who in segments]
         return self._call(merge(segments))
+
+    def _levelled(self, wav):
+        """A recording as loud as Silero's VAD needs it; others ask for no
+        level."""
+        if not isinstance(self.vad, SileroVAD):
+            return wav
+        return PEAK / wav.abs().max().clamp_min(QUIETEST) * wav
 
     def _speakers(self, wav, speech, number):
         """Centroids of the speakers [K, E]; none if they would be more than

@@ -166,9 +166,7 @@ def test_silero_hears_speech_and_nothing_else(vad, conversation):
         found[round(start * RATE) : round(end * RATE)] = 1
     for _, start, end in spoken:
         assert float(found[start:end].mean()) > 0.7
-        assert not bool(
-            found[start - RATE // 2 : start - RATE // 4].any()
-        )
+        assert not bool(found[start - RATE // 2 : start - RATE // 4].any())
     torch.manual_seed(0)
     other = 1e-4 * torch.randn(4 * RATE)
     time = torch.arange(RATE) / RATE
