@@ -293,14 +293,14 @@ def count_speakers(folder, diarizer, count):
         whole, online = OneRecording(diarizer), OnlineDiarizer(diarizer)
         number = len({segment.speaker for segment in truth})
         ways = {
-            "number unknown": whole.diarize(wav),
+            "number unknown": [],
             "number known": [],
             "online": online.feed(wav) + online.finish(),
         }
-        # Where so little is said that so many cannot be told apart, all of it
-        # is missed.
-        with contextlib.suppress(ValueError):
-            ways["number known"] = whole.diarize(wav, number)
+        # Where too little speech is found for so many, all of it is missed.
+        for way, asked in (("number unknown", None), ("number known", number)):
+            with contextlib.suppress(ValueError):
+                ways[way] = whole.diarize(wav, asked)
         for way, segments in ways.items():
             heard = len({segment.speaker for segment in segments})
             rates = error_rate(truth, segments)
