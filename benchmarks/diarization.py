@@ -21,6 +21,7 @@ Authors
 """
 
 import argparse
+import contextlib
 import itertools
 import json
 import random
@@ -44,6 +45,7 @@ from speechbrain_lact.inference.ASR import MODEL_IN_THE_BOX, LaCTASR
 from speechbrain_lact.inference.diarization import Diarizer, OnlineDiarizer
 from speechbrain_lact.inference.speakers import SpeakerBank, load_embedder
 from speechbrain_lact.processing.diarization.segments import Segment
+from speechbrain_lact.processing.diarization.vad import EnergyVAD, SileroVAD
 from speechbrain_lact.processing.voices import embed
 
 # Windows that are compared; none: whole utterances [s].
@@ -260,18 +262,45 @@ def made(folder, count):
         yield torch.from_numpy(wav), truth
 
 
+class OneRecording(Diarizer):
+    """Embeds each window of one recording once.
+
+    Arguments
+    ---------
+    diarizer : Diarizer
+        Its parts.
+    """
+
+    def __init__(self, diarizer):
+        super().__init__(
+            diarizer.embedder, None, diarizer.vad, diarizer.threshold
+        )
+        self.known = {}
+
+    def embed(self, wav, windows):
+        """As `Diarizer.embed`."""
+        key = windows.numpy().tobytes()
+        if key not in self.known:
+            self.known[key] = super().embed(wav, windows)
+        return self.known[key]
+
+
 def count_speakers(folder, diarizer, count):
     """Errors in a folder, for each number of speakers and for all."""
     with_truth = any(folder.rglob("*.rttm"))
     found = {}
     for wav, truth in recordings(folder) if with_truth else made(folder, count):
-        online = OnlineDiarizer(diarizer)
+        whole, online = OneRecording(diarizer), OnlineDiarizer(diarizer)
         number = len({segment.speaker for segment in truth})
         ways = {
-            "number unknown": diarizer.diarize(wav),
-            "number known": diarizer.diarize(wav, number),
+            "number unknown": [],
+            "number known": [],
             "online": online.feed(wav) + online.finish(),
         }
+        # Where too little speech is found for so many, all of it is missed.
+        for way, asked in (("number unknown", None), ("number known", number)):
+            with contextlib.suppress(ValueError):
+                ways[way] = whole.diarize(wav, asked)
         for way, segments in ways.items():
             heard = len({segment.speaker for segment in segments})
             rates = error_rate(truth, segments)
@@ -312,7 +341,12 @@ def main(arguments):
         "--data", type=Path, nargs="+", help="count speakers in these folders"
     )
     parser.add_argument("--conversations", type=int, default=9)
-    parser.add_argument("--embedder", help="default: the one in the package")
+    parser.add_argument("--embedder", help="default: what is installed")
+    parser.add_argument(
+        "--vad",
+        choices=("silero", "energy"),
+        help="with --data; default: what is installed",
+    )
     parser.add_argument("--threshold", type=float)
     parser.add_argument("--only-pairs", action="store_true")
     parser.add_argument("--out", type=Path, help="JSON file to write")
@@ -321,7 +355,9 @@ def main(arguments):
         parser.error("name a split, or --data with folders")
     embedder = load_embedder(*filter(None, [given.embedder]))
     if given.data is not None:
-        diarizer, rows = Diarizer(embedder, threshold=given.threshold), []
+        vad = {"silero": SileroVAD, "energy": lambda: EnergyVAD(SAMPLE_RATE)}
+        vad, rows = vad[given.vad]() if given.vad else None, []
+        diarizer = Diarizer(embedder, None, vad, given.threshold)
         for folder in given.data:
             rows += count_speakers(folder, diarizer, given.conversations)
         report({"speakers": rows}, given.out)

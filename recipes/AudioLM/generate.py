@@ -25,7 +25,7 @@ from speechbrain_lact.evaluation.audio.plots import plot_spectrograms
 from speechbrain_lact.evaluation.audio.words import word_errors
 from speechbrain_lact.inference.ASR import MODEL_IN_THE_BOX, LaCTASR
 from speechbrain_lact.inference.AudioLM import AudioGenerator
-from speechbrain_lact.inference.speakers import DEFAULT_EMBEDDER, load_embedder
+from speechbrain_lact.inference.speakers import SMALL_EMBEDDER, load_embedder
 from speechbrain_lact.processing.long_outputs import (
     QualityEnhancement,
     TemporalCoherence,
@@ -57,7 +57,7 @@ def arguments_of(argv):
     add("--buffer", type=float, default=0.2, help="seconds made at a time")
     add("--deadline", action="store_true", help="keep up with real time")
     add("--enhance", action="store_true", help="remove clicks and DC")
-    add("--embedder", default=str(DEFAULT_EMBEDDER))
+    add("--embedder", default=str(SMALL_EMBEDDER))
     add(
         "--trust",
         action="store_true",

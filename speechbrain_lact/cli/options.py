@@ -53,10 +53,12 @@ Block = Annotated[
 Embedder = Annotated[
     Optional[str],
     typer.Option(
-        help="What tells voices apart: a folder, or a name on the Hugging "
-        "Face hub (which is then fetched), such as "
+        metavar="resemblyzer|small|FOLDER|NAME",
+        help="What tells voices apart: resemblyzer, the small one that comes "
+        "with the package (for synthetic voices), a folder, or a name on the "
+        "Hugging Face hub (which is then fetched), such as "
         "speechbrain/spkrec-ecapa-voxceleb.",
-        show_default="the one that comes with the package",
+        show_default="resemblyzer if it is installed, else small",
     ),
 ]
 

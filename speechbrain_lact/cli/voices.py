@@ -68,7 +68,7 @@ def load_voices(embedder, asr, trust=False):
     Arguments
     ---------
     embedder : str, optional
-        A folder or a name on the hub.
+        `resemblyzer`, `small`, a folder or a name on the hub.
     asr : LaCTASR
         The model, whose device it is put on.
     trust : bool
@@ -78,16 +78,10 @@ def load_voices(embedder, asr, trust=False):
     -------
     EncoderClassifier
     """
-    from speechbrain_lact.inference.speakers import (
-        DEFAULT_EMBEDDER,
-        load_embedder,
-    )
+    from speechbrain_lact.inference.speakers import load_embedder
 
-    return load_embedder(
-        embedder or DEFAULT_EMBEDDER,
-        trust,
-        run_opts={"device": str(asr.device)},
-    )
+    options = {"device": str(asr.device)}
+    return load_embedder(embedder, trust, run_opts=options)
 
 
 def open_bank(folder, asr, embedder):

@@ -1,16 +1,19 @@
 """Who speaks when: offline by agglomerative clustering, online segment by
 segment.
 
-Speech is found by its energy, or by a VAD of SpeechBrain; windows of it are
-embedded as voices. Long windows say how many speakers there are, short ones
+Speech is found by Silero's VAD if it is installed, else by its energy, or by
+a VAD of SpeechBrain; windows of it are embedded as voices. Long windows say how many speakers there are, short ones
 where each of them speaks.
 
 Authors
 * speechbrain_lact contributors 2026
 """
 
+import functools
+
 import torch
 
+from speechbrain.utils.logger import get_logger
 from speechbrain_lact.dataio.audio import AudioFile
 from speechbrain_lact.inference.speakers import load_embedder
 from speechbrain_lact.processing.diarization.assign import (
@@ -22,6 +25,7 @@ from speechbrain_lact.processing.diarization.assign import (
 )
 from speechbrain_lact.processing.diarization.cluster import cluster
 from speechbrain_lact.processing.diarization.online import OnlineClusters
+from speechbrain_lact.processing.diarization.online_vad import PAST, online_vad
 from speechbrain_lact.processing.diarization.segments import (
     Segment,
     merge,
@@ -31,9 +35,13 @@ from speechbrain_lact.processing.diarization.vad import (
     MIN_SPEECH,
     PAUSE,
     EnergyVAD,
+    SileroVAD,
     find_speech,
 )
+from speechbrain_lact.processing.speech import SAMPLE_RATE as SILERO_RATE
 from speechbrain_lact.processing.voices import default_threshold, embed
+
+logger = get_logger(__name__)
 
 # Speech in a recording without which there is no speaker to be found [s].
 MIN_TOTAL_SPEECH = 0.25
@@ -50,6 +58,42 @@ BATCH = 32
 LEVEL = 0.05
 
 
+# Largest sample of what Silero's VAD is asked about, and that of a recording
+# which is not made louder any further.
+PEAK, QUIETEST = 0.5, 0.004
+
+
+def default_vad(sample_rate):
+    """Silero's VAD, or where it cannot be had the one by energy, which is said
+    once.
+
+    Arguments
+    ---------
+    sample_rate : int
+        Samples a second of what it is to be used on.
+
+    Returns
+    -------
+    VAD
+    """
+    if sample_rate != SILERO_RATE:
+        _warn_once(
+            f"Silero's VAD takes {SILERO_RATE} Hz, not {sample_rate}: speech "
+            "is found by its loudness"
+        )
+        return EnergyVAD(sample_rate)
+    try:
+        return SileroVAD()
+    except ImportError as error:
+        _warn_once(f"{error}; until then speech is found by its loudness")
+        return EnergyVAD(sample_rate)
+
+
+@functools.cache
+def _warn_once(message):
+    logger.warning(message)
+
+
 class Diarizer:
     """Finds who speaks when in a recording.
 
@@ -57,11 +101,11 @@ class Diarizer:
     ---------
     embedder : EncoderClassifier, optional
         Encoder of voices (see `load_embedder`); default: the bank's, or
-        the one that comes with the package.
+        that of `load_embedder`.
     bank : SpeakerBank, optional
         Speakers it knows are called by their names.
     vad : VAD, optional
-        SpeechBrain's; default: `EnergyVAD`.
+        SpeechBrain's; default: `default_vad`.
     threshold : float, optional
         Cosine similarity of two voices from which on they are one; default:
         the bank's or the embedder's.
@@ -85,7 +129,7 @@ class Diarizer:
         self.threshold = threshold
         normalizer = getattr(embedder, "audio_normalizer", None)
         self.sample_rate = (normalizer or bank.asr).sample_rate
-        self.vad = EnergyVAD(self.sample_rate) if vad is None else vad
+        self.vad = default_vad(self.sample_rate) if vad is None else vad
         if self.vad.sample_rate != self.sample_rate:
             raise ValueError(
                 f"the VAD takes {self.vad.sample_rate} Hz, the embedder "
@@ -117,7 +161,7 @@ class Diarizer:
         shown = "the waveform" if isinstance(wav, torch.Tensor) else wav
         if not isinstance(wav, torch.Tensor):
             wav = AudioFile(wav, self.sample_rate).read()
-        speech = find_speech(wav, self.vad)
+        speech = find_speech(self._levelled(wav), self.vad)
         if sum(end - start for start, end in speech) < MIN_TOTAL_SPEECH:
             raise ValueError(
                 f"{shown}: less than {MIN_TOTAL_SPEECH} s of speech: nobody to tell "
@@ -137,10 +181,17 @@ class Diarizer:
         segments, first = [], 0
         for bounds, rows in zip(speech, windows):
             scores = alike[first : first + len(rows)]
-            segments += assign(bounds, rows, scores)
+            segments += assign(bounds, rows, scores, self.threshold)
             first += len(rows)
         segments = [Segment(a, b, names[who]) for a, b, who in segments]
         return self._call(merge(segments))
+
+    def _levelled(self, wav):
+        """A recording as loud as Silero's VAD needs it; others ask for no
+        level."""
+        if not isinstance(self.vad, SileroVAD):
+            return wav
+        return PEAK / wav.abs().max().clamp_min(QUIETEST) * wav
 
     def _speakers(self, wav, speech, number):
         """Centroids of the speakers [K, E]; none if they would be more than
@@ -241,15 +292,16 @@ class OnlineDiarizer:
     >>> print(online.finish())  # doctest: +SKIP
     """
 
-    # Seconds between two looks at the stream, of the past that says what is
-    # quiet and what is loud, to wait for at first, and of a stretch at most.
-    STEP, PAST, FIRST, LONGEST = 0.5, 10.0, 2.0, 2.0
+    # Seconds between two looks at the stream, to wait for at first, and of a
+    # stretch at most.
+    STEP, FIRST, LONGEST = 0.5, 2.0, 2.0
 
     def __init__(self, diarizer=None):
         self.diarizer = diarizer or Diarizer()
         self.speakers = OnlineClusters(
             self.diarizer.threshold, self.diarizer.bank
         )
+        self._vad = online_vad(self.diarizer.vad)
         self._wav = torch.zeros(0)
         # Seconds: begin of what is kept, end of what is given to speakers.
         self._begin = self._done = 0.0
@@ -271,9 +323,8 @@ class OnlineDiarizer:
         self._new = torch.cat([self._new, samples])
         size, found = round(self.STEP * self.diarizer.sample_rate), []
         while len(self._new) >= size:
-            self._wav = torch.cat([self._wav, self._new[:size]])
-            self._new = self._new[size:]
-            found += self._look(final=False)
+            new, self._new = self._new[:size], self._new[size:]
+            found += self._look(new, final=False)
         return found
 
     def finish(self):
@@ -284,18 +335,18 @@ class OnlineDiarizer:
         list of Segment
             The last ones.
         """
-        self._wav = torch.cat([self._wav, self._new])
-        self._new = self._new[:0]
-        return self._look(final=True) if len(self._wav) else []
+        new, self._new = self._new, self._new[:0]
+        return self._look(new, final=True)
 
-    def _look(self, final):
+    def _look(self, new, final):
         """Segments of the speech that has ended or is long enough."""
+        self._wav = torch.cat([self._wav, new])
+        speech = self._vad.feed(new, final)
         rate, found = self.diarizer.sample_rate, []
         now = self._begin + len(self._wav) / rate
         if now < self.FIRST and not final:
             return []
-        for start, end in find_speech(self._wav, self.diarizer.vad):
-            start, end = self._begin + start, self._begin + end
+        for start, end in speech:
             start = max(start, self._done)
             ended = final or now - end > PAUSE
             while end - start >= self.LONGEST or (
@@ -304,9 +355,9 @@ class OnlineDiarizer:
                 stop = min(start + self.LONGEST, end)
                 found.append(self._segment(start, stop))
                 start = self._done = stop
-        surplus = len(self._wav) - round(self.PAST * rate)
+        surplus = len(self._wav) - round(PAST * rate)
         if surplus > 0:
-            self._wav, self._begin = self._wav[surplus:], now - self.PAST
+            self._wav, self._begin = self._wav[surplus:], now - PAST
         return found
 
     def _segment(self, start, end):

@@ -121,7 +121,8 @@ class SpeakerFiles:
             if config != self.identity:
                 raise ValueError(
                     f"{self.folder}: bank of another model or embedder: "
-                    f"{_compare(config, self.identity)}"
+                    f"{_compare(config, self.identity)}; name those that it "
+                    f"was made with, or take a new folder"
                 )
             yield name, embeddings
 

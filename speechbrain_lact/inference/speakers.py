@@ -4,6 +4,8 @@ Authors
 * speechbrain_lact contributors 2026
 """
 
+import functools
+import importlib.util
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,10 +13,12 @@ import torch
 import torch.nn.functional as F
 
 from speechbrain.inference.classifiers import EncoderClassifier
+from speechbrain.utils.distributed import infer_device
 from speechbrain.utils.logger import get_logger
 from speechbrain_lact.inference.folder import Untrusted, load_interface
 from speechbrain_lact.inference.session import SessionState, fingerprint
 from speechbrain_lact.inference.speaker_files import SpeakerFiles, Voice
+from speechbrain_lact.lobes.models.resemblyzer import INSTALL, Resemblyzer
 from speechbrain_lact.nnet.state import check_kind
 from speechbrain_lact.processing.diarization.segments import alone
 from speechbrain_lact.processing.voices import (
@@ -27,8 +31,15 @@ from speechbrain_lact.processing.voices import (
 
 logger = get_logger(__name__)
 
-# The encoder of voices that comes with the package.
-DEFAULT_EMBEDDER = str(Path(__file__).parent / "speaker_model")
+# The encoder of voices that comes with the package, which was trained on
+# synthetic voices only.
+SMALL_EMBEDDER = str(Path(__file__).parent / "speaker_model")
+
+# Names of encoders, beside folders and those of the hub.
+SMALL, RESEMBLYZER = "small", "resemblyzer"
+# Cosine similarity of two long recordings of one voice, at least: chosen on
+# training voices of three corpora (docs/speakers.md).
+RESEMBLYZER_THRESHOLD = 0.8
 
 # Seconds of the parts of a recording that are compared with each other.
 PART_SECONDS = 1.0
@@ -57,7 +68,7 @@ class SpeakerBank:
     embedder : EncoderClassifier, optional
         What a voice is recognised by (see `load_embedder`), or any object with
         `encode_batch(wavs, wav_lens)` [B, 1, E] that is a torch module or has
-        an `identity` (str). Default: the one that comes with the package.
+        an `identity` (str). Default: that of `load_embedder`.
     threshold : float, optional
         Least cosine similarity of two embeddings of one voice. It depends on
         the embedder; default: `default_threshold`.
@@ -453,15 +464,39 @@ class SpeakerBank:
         return embed(self.embedder, wavs)
 
 
-def load_embedder(source=DEFAULT_EMBEDDER, trust=False, **options):
+def default_embedder():
+    """The name of the encoder of voices that is taken if none is named.
+
+    Returns
+    -------
+    str
+        `resemblyzer` if that package is installed, else `small`, which is said
+        once.
+    """
+    if importlib.util.find_spec("resemblyzer") is not None:
+        return RESEMBLYZER
+    _warn_once(
+        f"resemblyzer is not installed: {INSTALL}; until then voices are told "
+        "apart by the small encoder, which knows synthetic voices only"
+    )
+    return SMALL
+
+
+@functools.cache
+def _warn_once(message):
+    logger.warning(message)
+
+
+def load_embedder(source=None, trust=False, **options):
     """An encoder of voices; no code that is in its folder is run.
 
     Arguments
     ---------
-    source : str or Path
-        A folder, or a name on the Hugging Face hub such as
-        `speechbrain/spkrec-ecapa-voxceleb`. Default: a small one, trained on
-        MiniSpeech, that comes with the package.
+    source : str or Path, optional
+        `resemblyzer`, which was trained on people and is a package of its own;
+        `small`, which was trained on MiniSpeech and comes with this package; a
+        folder, or a name on the Hugging Face hub such as
+        `speechbrain/spkrec-ecapa-voxceleb`. Default: `default_embedder`.
     trust : bool
         Whether whatever its YAML names may run.
     **options : dict
@@ -469,13 +504,21 @@ def load_embedder(source=DEFAULT_EMBEDDER, trust=False, **options):
 
     Returns
     -------
-    EncoderClassifier
+    EncoderClassifier or Resemblyzer
 
     Raises
     ------
     ValueError
         If there is none, or what could run code.
+    ImportError
+        If it is `resemblyzer` and not installed.
     """
+    source = default_embedder() if source is None else source
+    if source == RESEMBLYZER:
+        device = (options.get("run_opts") or {}).get("device")
+        return Resemblyzer(RESEMBLYZER_THRESHOLD, device or infer_device())
+    if source == SMALL:
+        source = SMALL_EMBEDDER
     try:
         return load_interface(
             EncoderClassifier, str(source), trust=trust, **options

@@ -15,6 +15,32 @@ SAMPLE_RATE, FRAME = 16000, 512
 SPEECH = 0.5
 
 
+INSTALL = "pip install 'speechbrain_lact[speakers]'"
+
+
+def load_silero():
+    """Silero's network, which runs on the CPU.
+
+    Returns
+    -------
+    torch.jit.ScriptModule
+
+    Raises
+    ------
+    ImportError
+        If the package silero-vad is not installed.
+    """
+    threads = torch.get_num_threads()
+    try:
+        from silero_vad import load_silero_vad
+    except ImportError as error:
+        raise ImportError(f"silero-vad is not installed: {INSTALL}") from error
+    finally:
+        # Silero's import sets it to 1.
+        torch.set_num_threads(threads)
+    return load_silero_vad()
+
+
 class SpeechDetector:
     """Frames of speech in recordings: none in silence, noise and music.
 
@@ -40,13 +66,7 @@ class SpeechDetector:
     """
 
     def __init__(self, threshold=SPEECH):
-        threads = torch.get_num_threads()
-        try:
-            from silero_vad import load_silero_vad
-        finally:
-            # Silero's import sets it to 1.
-            torch.set_num_threads(threads)
-        self.net, self.threshold = load_silero_vad(), threshold
+        self.net, self.threshold = load_silero(), threshold
 
     @torch.no_grad()
     def __call__(self, wavs, wav_lens):

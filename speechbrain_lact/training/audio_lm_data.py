@@ -17,7 +17,7 @@ from speechbrain_lact.dataio.audio import read_row
 from speechbrain_lact.dataio.batch import Batch
 from speechbrain_lact.inference.AudioLM import DEFAULT_TOKENIZER, load_tokenizer
 from speechbrain_lact.inference.session import fingerprint
-from speechbrain_lact.inference.speakers import DEFAULT_EMBEDDER
+from speechbrain_lact.inference.speakers import SMALL_EMBEDDER
 from speechbrain_lact.processing.sessions import SessionBatchSampler
 from speechbrain_lact.training.experiment import load_voices, prepare_data
 from speechbrain_lact.training.settings import (
@@ -41,7 +41,7 @@ def load_experiment(path, overrides):
     tokenizer = load_tokenizer(source)
     embedder, speaker_size = load_voices(
         {
-            "speaker_encoder": settings["speaker_encoder"] or DEFAULT_EMBEDDER,
+            "speaker_encoder": settings["speaker_encoder"] or SMALL_EMBEDDER,
             "sample_rate": tokenizer.sample_rate,
         }
     )

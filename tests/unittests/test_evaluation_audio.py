@@ -7,9 +7,11 @@ Authors
 import json
 import math
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 import torchaudio
 
@@ -30,11 +32,7 @@ from speechbrain_lact.evaluation.audio.plots import (
     plot_over_time,
     plot_spectrograms,
 )
-from speechbrain_lact.evaluation.audio.quality import (
-    SQUIM_FILE,
-    predicted_mos,
-    quality,
-)
+from speechbrain_lact.evaluation.audio.quality import predicted_mos, quality
 from speechbrain_lact.evaluation.audio.rolloff import rolloff, rolloff_variation
 from speechbrain_lact.evaluation.audio.similarity import speaker_similarity
 from speechbrain_lact.evaluation.audio.tokens import (
@@ -48,6 +46,7 @@ from speechbrain_lact.lobes.models.LaCTAudioLM import (
     TransformerAudioLM,
 )
 
+DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 RATE = 16000
 EDGES = [0, 1, 4, 5, 30, 48]
 SIZES = dict(d_model=16, nhead=2, d_ffn=32, num_layers=2, speaker_size=3)
@@ -312,7 +311,7 @@ def test_similarity_over_time():
 
 def test_similarity_at_another_rate(monkeypatch):
     """The embedder in the box hears 16 kHz whatever the rate of the audio."""
-    embedder, heard = load_embedder(), []
+    embedder, heard = load_embedder("small"), []
     encode = embedder.encode_batch
 
     def listen(wavs, wav_lens):
@@ -348,40 +347,44 @@ def test_quality_falls_with_noise():
     assert short["stoi"] is None and "0.4 s" in short["skipped"]["stoi"]
 
 
-def test_what_is_not_installed_is_named(monkeypatch, tmp_path):
-    for name in ("pystoi", "pesq"):
+def test_what_is_not_installed_is_named(monkeypatch):
+    """With the extra that installs it."""
+    names = {"stoi": "pystoi", "pesq": "pesq", "mos": "speechmos"}
+    for name in names.values():
         monkeypatch.setitem(sys.modules, name, None)
-    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     found = quality(noise(1.0), noise(1.0), RATE)
-    assert (found["stoi"], found["pesq"], found["mos"]) == (None, None, None)
-    assert found["skipped"]["stoi"] == "needs: pip install pystoi"
-    assert found["skipped"]["pesq"] == "needs: pip install pesq"
-    assert "download=True" in found["skipped"]["mos"]
+    for measure_name, package in names.items():
+        assert found[measure_name] is None
+        reason = f"needs {package}: pip install 'speechbrain_lact[metrics]'"
+        assert found["skipped"][measure_name] == reason
 
 
-def test_opinion_score_uses_what_torchaudio_has(monkeypatch, tmp_path):
-    """The weights' place, rates, and that a failed download is a reason."""
-
-    class Bundle:
-        def get_model(self):
-            return lambda wav, clean: wav.shape[1] / RATE + clean.mean()
-
-    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
-    monkeypatch.setattr(torchaudio.pipelines, "SQUIM_SUBJECTIVE", Bundle())
-    wav = torch.zeros(16000)
-    with pytest.raises(ValueError, match="download=True"):
-        predicted_mos(wav, wav, 8000)
-    weights = tmp_path / SQUIM_FILE
-    weights.parent.mkdir(parents=True)
-    weights.touch()
-    assert predicted_mos(wav, wav, 8000) == pytest.approx(2.0)
-
-    def fails(self):
-        raise OSError("no network")
-
-    monkeypatch.setattr(Bundle, "get_model", fails)
-    with pytest.raises(ValueError, match="no network"):
-        predicted_mos(wav, wav, 8000, download=True)
+def test_opinion_score_falls_with_noise():
+    """Real speech, at another rate and level, clipped, and none at all."""
+    pytest.importorskip("speechmos")
+    pytest.importorskip("onnxruntime")
+    path = DATA / "speech" / "spk1_snt1.wav"
+    if not path.is_file():
+        pytest.skip("needs ../shared/data/speech")
+    clean = torch.from_numpy(soundfile.read(path, dtype="float32")[0])
+    good = predicted_mos(clean, RATE)
+    power = clean.square().mean().sqrt()
+    hiss = torch.randn(len(clean), generator=torch.manual_seed(0))
+    bad = predicted_mos(clean + power * hiss, RATE)
+    assert 2.0 < bad + 1.0 < good < 5.0
+    half = torchaudio.functional.resample(clean, RATE, RATE // 2)
+    assert bad < predicted_mos(half, RATE // 2) < 5.0
+    loud = predicted_mos(50 * clean / clean.abs().max(), RATE)
+    assert 1.0 < loud < good
+    assert quality(clean, clean, RATE)["mos"] == pytest.approx(good)
+    tokens = torch.zeros(50, 1, dtype=torch.long)
+    assert measure(clean, tokens, RATE, 4)["mos"] == pytest.approx(good)
+    for wav, message in (
+        (0 * clean, "0.2 s of sound"),
+        (clean[:9000], "at least 1 s"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            predicted_mos(wav, RATE)
 
 
 def test_words_that_were_heard():
@@ -425,7 +428,7 @@ def test_pieces_of_a_recording():
     counts = torch.arange(200)
     tokens = torch.cat([0 * counts, counts % 4, counts])[:, None]
     first, middle, last, mixed = measure_pieces(
-        wav, tokens, RATE, 200, [4, 8, 12, 6], said, load_embedder(), 4.0
+        wav, tokens, RATE, 200, [4, 8, 12, 6], said, load_embedder("small"), 4.0
     )
     for piece in (first, last):
         assert piece["voiced"] > 0.9 and piece["speaker_similarity"] > 0.9

@@ -32,7 +32,7 @@ from speechbrain_lact.inference.enhancement import load_enhancer
 from speechbrain_lact.inference.export import dump_yaml, inference_yaml
 from speechbrain_lact.inference.folder import Untrusted, load_yaml, read_yaml
 from speechbrain_lact.inference.speakers import (
-    DEFAULT_EMBEDDER,
+    SMALL_EMBEDDER,
     SpeakerBank,
     load_embedder,
 )
@@ -430,13 +430,13 @@ def test_other_doors_of_recognisers(hostile, tmp_path):
 
 
 def test_the_door_of_encoders_of_voices(hostile):
-    folder, made = hostile(CALL, DEFAULT_EMBEDDER)
+    folder, made = hostile(CALL, SMALL_EMBEDDER)
     refused_by(lambda: load_embedder(folder), folder, made)
 
 
 def test_the_door_of_the_hub(hostile, tmp_path, monkeypatch):
     """A repository that has been fetched before."""
-    folder, made = hostile(CALL, DEFAULT_EMBEDDER)
+    folder, made = hostile(CALL, SMALL_EMBEDDER)
     cached = tmp_path / "hub" / "models--user--voices"
     commit = "0" * 40
     shutil.copytree(folder, cached / "snapshots" / commit)
@@ -454,11 +454,11 @@ def test_the_door_of_the_hub(hostile, tmp_path, monkeypatch):
             made,
         )
     yaml = cached / "snapshots" / commit / "hyperparams.yaml"
-    shutil.copy(Path(DEFAULT_EMBEDDER) / "hyperparams.yaml", yaml)
+    shutil.copy(Path(SMALL_EMBEDDER) / "hyperparams.yaml", yaml)
     for name in ("model.ckpt", "model.safetensors"):
         assert name == "model.ckpt" or (yaml.parent / name).exists()
     found = load_embedder("user/voices", **options)
-    honest = load_embedder().state_dict()
+    honest = load_embedder("small").state_dict()
     assert found.state_dict().keys() == honest.keys()
     assert all(torch.equal(w, honest[k]) for k, w in found.state_dict().items())
 
@@ -494,7 +494,10 @@ def test_the_door_of_conversion(hostile, tmp_path):
 def test_the_door_of_banks(hostile, tmp_path):
     """A bank is tensors alone: nothing else in it is looked at."""
     folder, made = hostile(CALL)
-    asr, embedder = LaCTASR.from_hparams(MODEL_IN_THE_BOX), load_embedder()
+    asr, embedder = (
+        LaCTASR.from_hparams(MODEL_IN_THE_BOX),
+        load_embedder("small"),
+    )
     with SpeakerBank(folder, asr, embedder) as bank:
         assert bank.names() == []
     torch.save(Opens(made), folder / f"{'0' * 64}.safetensors")
@@ -538,7 +541,7 @@ def test_what_is_trusted_loads(hostile):
         LaCTASR.from_hparams(folder)
     asr = LaCTASR.from_hparams(folder, trust=True)
     assert asr.hparams.x.size == 3 and not made.exists()
-    folder, _ = hostile("x: !new:own_part.Part", DEFAULT_EMBEDDER)
+    folder, _ = hostile("x: !new:own_part.Part", SMALL_EMBEDDER)
     assert load_embedder(folder, trust=True).hparams.x.size == 3
     folder, _ = hostile("x: !new:own_part.Part", DEFAULT_TOKENIZER)
     assert load_tokenizer(folder, trust=True).codebook_sizes == [256] * 8
@@ -566,14 +569,14 @@ def test_weights_that_are_code(zipped, forced, hostile, monkeypatch):
     # As the hub has them
     yaml = folder / "hyperparams.yaml"
     yaml.write_text(
-        (Path(DEFAULT_EMBEDDER) / "hyperparams.yaml")
+        (Path(SMALL_EMBEDDER) / "hyperparams.yaml")
         .read_text()
         .replace(
             "speechbrain_lact.inference.export.FolderPretrainer",
             "speechbrain.utils.parameter_transfer.Pretrainer",
         )
     )
-    honest = load_embedder()
+    honest = load_embedder("small")
     weights = honest.mods.embedding_model.state_dict()
     torch.save(weights, folder / "model.ckpt")
     found = load_embedder(folder)
@@ -593,7 +596,7 @@ def test_weights_that_are_code(zipped, forced, hostile, monkeypatch):
 
 def test_files_that_leave_the_folder(hostile, tmp_path):
     """A pretrainer's names become files of `savedir`."""
-    folder, made = hostile("# honest", DEFAULT_EMBEDDER)
+    folder, made = hostile("# honest", SMALL_EMBEDDER)
     yaml = folder / "hyperparams.yaml"
     text = yaml.read_text().replace("    model:", "    ../../made:")
     yaml.write_text(text)

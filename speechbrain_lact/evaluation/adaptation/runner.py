@@ -50,7 +50,7 @@ from speechbrain_lact.evaluation.adaptation.systems import (
     TUNED,
 )
 from speechbrain_lact.inference.session import fingerprint
-from speechbrain_lact.inference.speakers import DEFAULT_EMBEDDER, load_embedder
+from speechbrain_lact.inference.speakers import SMALL_EMBEDDER, load_embedder
 
 VERSION = 1  # raise it when the same settings give other results
 
@@ -91,7 +91,7 @@ class Runner:
         self.skipped, self.folder = {}, Path(options.output_folder)
         self.clean = next(iter(sets))
         embedder = options.embedder or (
-            DEFAULT_EMBEDDER if Path(DEFAULT_EMBEDDER).is_dir() else None
+            SMALL_EMBEDDER if Path(SMALL_EMBEDDER).is_dir() else None
         )
         self.embedder = self.voices = None
         if embedder and any(m[0].mixers for m in models.values()):

@@ -32,7 +32,6 @@ def measure(
     embedder=None,
     span=None,
     reference=None,
-    download=False,
 ):
     """All measures of one recording.
 
@@ -54,8 +53,6 @@ def measure(
         Only the last so many seconds.
     reference : torch.Tensor, optional
         What the recording is a copy of [S], for `quality`.
-    download : bool
-        As of `predicted_mos`.
 
     Returns
     -------
@@ -100,17 +97,15 @@ def measure(
     found["token_entropies"] = entropies.tolist()
     add_measure(found, "repetition", repetition_rate, tokens)
     _add_similarity(found, wav, prompt, rate, embedder)
-    names = "stoi", "pesq", "mos"
     if reference is None:
+        names = "stoi", "pesq"
         found |= dict.fromkeys(names)
         found["skipped"] |= dict.fromkeys(names, "no reference")
+        add_measure(found, "mos", predicted_mos, wav, rate)
     else:
-        judged = quality(reference, wav, rate, download)
+        judged = quality(reference, wav, rate)
         found["skipped"] |= judged.pop("skipped")
         found |= judged
-    if reference is None and prompt is not None:
-        found["skipped"].pop("mos")
-        add_measure(found, "mos", predicted_mos, wav, prompt, rate, download)
     return found
 
 

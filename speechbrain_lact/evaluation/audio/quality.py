@@ -5,23 +5,22 @@ Authors
 """
 
 import warnings
-from pathlib import Path
 
 import numpy as np
 import torch
-import torchaudio
 from torchaudio.functional import resample
 
 from speechbrain_lact.evaluation.audio.inputs import check_wav
 from speechbrain_lact.evaluation.audio.skipped import add_measure
-from speechbrain_lact.processing.voices import SILENCE
+from speechbrain_lact.processing.voices import MIN_SOUND, SILENCE, sounding
 
-# Samples per second of PESQ-WB and SQUIM, and seconds that PESQ gets at most.
+INSTALL = "pip install 'speechbrain_lact[metrics]'"
+
+# Samples per second of PESQ-WB and DNSMOS, and seconds that PESQ gets at most.
 RATE, SENTENCE = 16000, 20
-SQUIM_FILE = "torchaudio/models/squim_subjective_bvcc_daps.pth"
 
 
-def quality(reference, wav, rate, download=False):
+def quality(reference, wav, rate):
     """How good a copy sounds, by what is installed.
 
     Arguments
@@ -30,14 +29,13 @@ def quality(reference, wav, rate, download=False):
         The original and the copy [S], of the same length.
     rate : int
         Samples per second of both.
-    download : bool
-        As of `predicted_mos`.
 
     Returns
     -------
     dict
-        `stoi`, `pesq` (wide band, mean over pieces of 20 s at most) and `mos`:
-        a float, or None if it cannot be had; `skipped` says why.
+        `stoi`, `pesq` (wide band, mean over pieces of 20 s at most) and `mos`
+        (of the copy alone): a float, or None if it cannot be had; `skipped`
+        says why.
 
     Example
     -------
@@ -56,7 +54,7 @@ def quality(reference, wav, rate, download=False):
     found = {"skipped": {}}
     add_measure(found, "stoi", _stoi, reference, wav, rate)
     add_measure(found, "pesq", _pesq, reference, wav, rate)
-    add_measure(found, "mos", predicted_mos, wav, reference, rate, download)
+    add_measure(found, "mos", predicted_mos, wav, rate)
     return found
 
 
@@ -64,7 +62,7 @@ def _stoi(reference, wav, rate):
     try:
         from pystoi import stoi
     except ImportError:
-        raise ValueError("needs: pip install pystoi")
+        raise ValueError(f"needs pystoi: {INSTALL}")
     if float(reference.var(correction=0)) <= SILENCE:
         raise ValueError("reference: less than 0.4 s of sound")
     with warnings.catch_warnings():
@@ -80,7 +78,7 @@ def _pesq(reference, wav, rate):
     try:
         from pesq import PesqError, pesq
     except ImportError:
-        raise ValueError("needs: pip install pesq")
+        raise ValueError(f"needs pesq: {INSTALL}")
     pair = torch.stack([resample(x, rate, RATE) for x in (reference, wav)])
     # It is meant for sentences, and five minutes crash it.
     pieces = pair.tensor_split(-(-pair.shape[1] // (SENTENCE * RATE)), 1)
@@ -97,21 +95,17 @@ def _pesq(reference, wav, rate):
     return np.mean(scores)
 
 
-def predicted_mos(wav, clean, rate, download=False):
-    """Mean opinion score as SQUIM predicts it (A. Kumar et al.,
-    "Torchaudio-SQUIM", 2023).
+def predicted_mos(wav, rate):
+    """Mean opinion score as DNSMOS predicts it, of a recording alone (C. Reddy
+    et al., "DNSMOS P.835", 2022: the overall one), by the package speechmos
+    (MIT).
 
     Arguments
     ---------
     wav : torch.Tensor
-        [S]
-    clean : torch.Tensor
-        Good speech that it is held against [S']; it may say something else.
+        [S], a second or more. Beyond -1 and 1 it is clipped, as in a file.
     rate : int
-        Samples per second of both.
-    download : bool
-        Whether torchaudio may load the weights (360 MB, CC BY-NC 4.0) if they
-        are not among those of `torch.hub`.
+        Samples per second.
 
     Returns
     -------
@@ -121,21 +115,13 @@ def predicted_mos(wav, clean, rate, download=False):
     Raises
     ------
     ValueError
-        If the weights cannot be had.
+        If the package is not installed, or there is too little sound.
     """
-    path = Path(torch.hub.get_dir()) / SQUIM_FILE
-    if not (download or path.exists()):
-        raise ValueError(
-            "SQUIM's weights are not in torch.hub's folder; they are loaded "
-            "(360 MB, CC BY-NC 4.0) with download=True"
-        )
+    wav = resample(check_wav(wav, rate, 1.0), rate, RATE)
+    if len(sounding(wav, RATE)) < MIN_SOUND * RATE:
+        raise ValueError(f"wav: less than {MIN_SOUND} s of sound")
     try:
-        model = torchaudio.pipelines.SQUIM_SUBJECTIVE.get_model()
-    except (OSError, RuntimeError) as error:
-        raise ValueError(f"SQUIM's weights cannot be loaded: {error}")
-    wavs = [
-        resample(check_wav(x, rate, 1.0, name), rate, RATE)[None]
-        for x, name in ((wav, "wav"), (clean, "clean"))
-    ]
-    with torch.no_grad():
-        return float(model(*wavs))
+        from speechmos import dnsmos
+    except ImportError as error:
+        raise ValueError(f"needs {error.name}: {INSTALL}")
+    return dnsmos.run(wav.clamp(-1, 1).numpy(), RATE)["ovrl_mos"]

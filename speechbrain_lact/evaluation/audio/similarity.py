@@ -44,7 +44,9 @@ def speaker_similarity(wav, prompt, rate, embedder, window=3.0, step=1.0):
     -------
     >>> from speechbrain_lact.inference.speakers import load_embedder
     >>> wav = torch.randn(64000) / 10
-    >>> times, cosines = speaker_similarity(wav, wav, 16000, load_embedder())
+    >>> times, cosines = speaker_similarity(
+    ...     wav, wav, 16000, load_embedder("small")
+    ... )
     >>> times
     tensor([1.5000, 2.5000])
     """

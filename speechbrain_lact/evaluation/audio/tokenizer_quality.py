@@ -13,7 +13,7 @@ from speechbrain_lact.evaluation.audio.quality import quality
 
 @torch.inference_mode()
 def score_tokenizer(name, csv, hparams):
-    """STOI and PESQ of the tokenizer and of its parts.
+    """STOI, PESQ and predicted MOS of the tokenizer and of its parts.
 
     Arguments
     ---------
@@ -53,7 +53,7 @@ def score_tokenizer(name, csv, hparams):
     table = []
     for system, found in scores.items():
         row = {"test": name, "audio of": system, "utterances": len(found)}
-        for metric in ("stoi", "pesq"):
+        for metric in ("stoi", "pesq", "mos"):
             values = [f[metric] for f in found if f[metric] is not None]
             mean = sum(values) / len(values) if values else None
             row[metric] = mean if mean is None else round(mean, 3)

@@ -14,8 +14,9 @@ WINDOW, HOP = 1.0, 0.25
 
 
 # Two speak at once where a voice is between two speakers: less than so far
-# from being more alike one than the other, for so long [s].
-MARGIN, TOGETHER = 0.05, 0.75
+# from being more alike one than the other, for so long [s]. It is a share of
+# what the embedder's threshold lacks to 1.
+MARGIN, TOGETHER = 0.136, 0.75
 
 
 def split_windows(start, end, size, hop):
@@ -68,7 +69,7 @@ def give_each_a_window(alike):
             alike[row, who] = 2.0  # more than a cosine
 
 
-def assign(bounds, windows, scores):
+def assign(bounds, windows, scores, threshold):
     """Who speaks in a stretch of speech.
 
     Arguments
@@ -79,6 +80,8 @@ def assign(bounds, windows, scores):
         Start and end of each [N, 2].
     scores : torch.Tensor
         How much each is like each speaker [N, K].
+    threshold : float
+        Cosine similarity from which on two voices are one.
 
     Returns
     -------
@@ -88,7 +91,7 @@ def assign(bounds, windows, scores):
     -------
     >>> windows = split_windows(0.0, 2.0, WINDOW, HOP)
     >>> scores = torch.tensor([[0.9, 0.0]] * 2 + [[0.0, 0.9]] * 3)
-    >>> assign((0.0, 2.0), windows, scores)
+    >>> assign((0.0, 2.0), windows, scores, threshold=0.6)
     [(0.0, 1.0, 0), (1.0, 2.0, 1)]
     """
     start, end = bounds
@@ -104,7 +107,8 @@ def assign(bounds, windows, scores):
     speaks = F.one_hot(best, scores.shape[1]).bool()
     if scores.shape[1] > 1:
         (first, second), pair = scores.topk(2, 1).values.T, scores.topk(2, 1)
-        for a, b in _runs(first - second < MARGIN):
+        margin = MARGIN * (1 - threshold)
+        for a, b in _runs(first - second < margin):
             if float(edges[b] - edges[a]) >= TOGETHER:
                 speaks[a:b].scatter_(1, pair.indices[a:b], True)
     return [

@@ -1,4 +1,5 @@
-"""Where there is speech: by its energy, or by a VAD of SpeechBrain.
+"""Where there is speech: by Silero's VAD, by its energy, or by a VAD of
+SpeechBrain.
 
 Authors
 * speechbrain_lact contributors 2026
@@ -8,9 +9,12 @@ import torch
 import torch.nn.functional as F
 
 from speechbrain.inference.VAD import VAD
+from speechbrain_lact.processing.speech import FRAME, SAMPLE_RATE, load_silero
 
 # Pauses within speech and stretches of it that are too short to count [s].
 PAUSE, MIN_SPEECH = 0.15, 0.1
+# Probability that a stretch of speech reaches, and that it stays above.
+ACTIVATION, DEACTIVATION = 0.5, 0.25
 
 
 class EnergyVAD(VAD):
@@ -84,7 +88,54 @@ class EnergyVAD(VAD):
         return ((level - low) / (high - low)).clamp(0, 1)[..., None]
 
 
-def find_speech(wav, vad, activation=0.5, deactivation=0.25):
+class SileroVAD(VAD):
+    """SpeechBrain's VAD with Silero's network (MIT), on the CPU.
+
+    Raises
+    ------
+    ImportError
+        If the package silero-vad is not installed.
+
+    Example
+    -------
+    >>> find_speech(torch.randn(32000), SileroVAD())  # doctest: +SKIP
+    []
+    """
+
+    HPARAMS_NEEDED = MODULES_NEEDED = []
+
+    # Seconds before and after it that count as speech: chosen on training
+    # voices of three corpora (docs/speakers.md).
+    PAD = 0.2
+
+    def __init__(self):
+        settings = {
+            "sample_rate": SAMPLE_RATE,
+            "time_resolution": FRAME / SAMPLE_RATE,
+        }
+        super().__init__({}, settings, {"device": "cpu"})
+        self.net = load_silero()
+
+    def get_speech_prob_chunk(self, wavs, wav_lens=None):
+        """As SpeechBrain's.
+
+        Arguments
+        ---------
+        wavs : torch.Tensor
+            [B, S]
+        wav_lens : None
+            Not used.
+
+        Returns
+        -------
+        torch.Tensor
+            [B, T, 1]
+        """
+        wavs = wavs.detach().cpu().float()
+        return self.net.audio_forward(wavs, sr=SAMPLE_RATE)[..., None]
+
+
+def find_speech(wav, vad):
     """Where there is speech.
 
     Arguments
@@ -92,11 +143,29 @@ def find_speech(wav, vad, activation=0.5, deactivation=0.25):
     wav : torch.Tensor
         [S]
     vad : VAD
-        SpeechBrain's, or `EnergyVAD`.
-    activation : float
-        What a stretch of speech has to reach.
-    deactivation : float
-        What it stays above.
+        SpeechBrain's, `SileroVAD` or `EnergyVAD`.
+
+    Returns
+    -------
+    list of tuple of float
+        Start and end in seconds.
+    """
+    with torch.no_grad():
+        found = vad.get_speech_prob_chunk(wav[None]).cpu()
+    return speech_of(found, vad, len(wav) / vad.sample_rate)
+
+
+def speech_of(found, vad, seconds):
+    """As `find_speech`, of the probabilities of frames.
+
+    Arguments
+    ---------
+    found : torch.Tensor
+        [1, T, 1]
+    vad : VAD
+        Whose probabilities they are.
+    seconds : float
+        Of the recording; the last frame may not be whole.
 
     Returns
     -------
@@ -104,20 +173,23 @@ def find_speech(wav, vad, activation=0.5, deactivation=0.25):
         Start and end in seconds.
     """
     frame = vad.time_resolution
-    with torch.no_grad():
-        found = vad.get_speech_prob_chunk(wav[None]).cpu()
-    if not bool((found >= activation).any()):
+    if not bool((found >= ACTIVATION).any()):
         return []
     # Without silence at its end, the last frame would be lost.
     found = F.pad(found, (0, 0, 0, 1))
     likely = found[0, :, 0]
-    bounds = vad.get_boundaries((found >= deactivation).int()).cpu()
+    bounds = vad.get_boundaries((found >= DEACTIVATION).int()).cpu()
     bounds[:, 1] += frame
     rows = (bounds / frame).round().long()
-    speech = [bool((likely[a:b] >= activation).any()) for a, b in rows]
+    speech = [bool((likely[a:b] >= ACTIVATION).any()) for a, b in rows]
     bounds = vad.merge_close_segments(bounds[torch.tensor(speech)], PAUSE)
     bounds = vad.remove_short_segments(bounds, MIN_SPEECH).view(-1, 2)
-    return [
-        (round(start, 3), round(min(end, len(wav) / vad.sample_rate), 3))
-        for start, end in bounds.tolist()
-    ]
+    pad = getattr(vad, "PAD", 0.0)
+    stretches = []
+    for start, end in bounds.tolist():
+        start = round(max(start - pad, 0.0), 3)
+        end = round(min(end + pad, seconds), 3)
+        if pad and stretches and start <= stretches[-1][1]:
+            start = stretches.pop()[0]
+        stretches.append((start, end))
+    return stretches
