@@ -14,7 +14,7 @@ Authors
 """
 
 import argparse
-import subprocess
+import os
 import sys
 from pathlib import Path
 
@@ -37,10 +37,10 @@ def main(arguments):
         known.download.lower() in ("true", "1", "yes"),
     )
     splits = [f"--{key}=[{name}]" for key, name in zip(KEYS, SPLITS)]
+    splits = [option for option in splits if not given(others, option)]
     command = [sys.executable, str(TRAIN), *others, f"--data_folder={folder}"]
-    return subprocess.call(
-        [*command, *(s for s in splits if not given(others, s))]
-    )
+    sys.stdout.flush()
+    os.execv(sys.executable, [*command, *splits])  # signals reach it
 
 
 def given(arguments, option):
@@ -51,6 +51,6 @@ def given(arguments, option):
 
 if __name__ == "__main__":
     try:
-        sys.exit(main(sys.argv[1:]))
+        main(sys.argv[1:])
     except (OSError, ValueError) as error:
         sys.exit(f"train.py: {' '.join(str(error).split())}")
