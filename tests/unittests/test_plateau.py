@@ -112,5 +112,5 @@ def test_mini_speech_has_settings_of_its_own(tmp_path, monkeypatch):
         found[data] = [hparams[name] for name in names]
         assert hparams["d_model"] == 128
     assert found["null"] == [0.003, 0.0, 0, ["train-clean-100"]]
-    assert found[str(tmp_path)][1:3] == [3.0, 12]
+    assert found[str(tmp_path)][1:3] == [3.0, 4]
     assert len(found[str(tmp_path)][3]) == 3
