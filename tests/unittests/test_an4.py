@@ -91,7 +91,7 @@ def change(path, old, new):
 def test_what_is_not_as_published(original, tmp_path, caplog):
     text = original / "etc" / "an4_train.transcription"
     out, kept = tmp_path / "out", text.read_text()
-    with pytest.raises(FileNotFoundError, match="holds: etc, wav.*|no AN4"):
+    with pytest.raises(FileNotFoundError, match="no AN4 .it holds: an4"):
         prepare_an4(original / "wav", out)
     with pytest.raises(FileNotFoundError, match="it holds: no folder"):
         an4_splits(tmp_path / "nothing", out)

@@ -49,7 +49,7 @@ def load(path, tmp_path, overrides=()):
     # Not parameters, and they compute while they are made.
     keys = {"compute_features", "speed_perturb"}
     none = dict.fromkeys(keys & YAML().load(path.read_text()).keys())
-    overrides = {"output_folder": str(tmp_path), **none, **dict(overrides)}
+    overrides = {"output_folder": str(tmp_path), **dict(overrides), **none}
     with open(path, encoding="utf-8") as file, torch.device("meta"):
         return load_hyperpyyaml(file, overrides)
 
