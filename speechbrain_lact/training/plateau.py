@@ -6,6 +6,7 @@ other tokens are small, and a small model on little data may stay there. A
 penalty on the blank while the loss is computed spreads the tokens over the
 frames, as the states of a hidden Markov model after a flat start: each frame
 then has a token to learn (label priors: Huang et al., arXiv:2406.02560).
+Whether it helps beside a lower learning rate is open (docs/an4.md).
 
 Authors
 * speechbrain_lact contributors 2026
@@ -79,7 +80,6 @@ def plateau_message(step, steps, error_rate, lr):
     return (
         f"still on the CTC plateau at step {step} of {steps}: "
         f"{error_rate:.1f} % of the characters are wrong. Stop and start "
-        f"again with lr: {lr / 2:g} and twice the blank_penalty_steps, or "
-        "with more number_of_steps; check that the transcripts are those of "
-        "the audio"
+        f"again with lr: {lr / 2:g} or more number_of_steps, and check that "
+        "the transcripts are those of the audio"
     )
