@@ -120,7 +120,10 @@ def train(brain, hparams, csvs):
     sampler = loader["batch_sampler"]
     brain.train_sampler = sampler
     steps = hparams["number_of_steps"] * brain.grad_accumulation_factor
-    hparams["epoch_counter"].limit = math.ceil(steps / len(sampler))
+    # At most: epochs of sessions have more batches; the steps end it.
+    epochs = math.ceil(steps / math.ceil(len(train) / sampler.rows))
+    hparams["epoch_counter"].limit = epochs
+    sampler.sorted_epochs = min(sampler.sorted_epochs, epochs // 2)
     brain.optimizer_step_limit = hparams["number_of_steps"]
     train_loader = sb.dataio.dataloader.make_dataloader(train, **loader)
     brain.checkpointer.add_recoverable("dataloader-TRAIN", train_loader)

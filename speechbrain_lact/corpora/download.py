@@ -1,10 +1,11 @@
-"""Downloads LibriSpeech and mini LibriSpeech: http://www.openslr.org/12 and
-http://www.openslr.org/31.
+"""Downloads LibriSpeech and mini LibriSpeech (http://www.openslr.org/12,
+http://www.openslr.org/31), and CMU's AN4.
 
 Authors
  * speechbrain_lact contributors 2026
 """
 
+import contextlib
 import http.client
 import os
 import shutil
@@ -49,6 +50,11 @@ CHECKSUMS = {
     "train-clean-5": "md5:5df7d4e78065366204ca6845bb08f490",
     "dev-clean-2": "md5:6d7ab67ac6a1d2c993d050e16d61080d",
 }
+# The copy that NVIDIA keeps for NeMo: that of CMU is not always there.
+AN4_URL = "https://dldata-public.s3.us-east-2.amazonaws.com"
+AN4_CHECKSUM = (
+    "sha256:a0525579493735d32b60fb6fa5975dd0eaacde087b0a4eeb7f13b7ef33077b12"
+)
 DOWNLOAD_TIMEOUT = 60.0  # seconds without a byte
 
 
@@ -94,35 +100,79 @@ def download_librispeech(data_folder, splits):
     if not missing:
         return
 
+    with _staging(data_folder) as staging:
+        for split in missing:
+            url = MINI_URL if split in MINI_SPLITS else LIBRISPEECH_URL
+            _download(
+                f"{url}/{split}.tar.gz",
+                CHECKSUMS[split],
+                staging,
+                os.path.join("LibriSpeech", split),
+                "unpack the split there by hand (openslr.org/12; mini "
+                "LibriSpeech: openslr.org/31)",
+            )
+
+
+def download_an4(folder):
+    """Fetches AN4 as it was published, to `an4` in a folder, unless it is
+    there. It appears there whole or not at all.
+
+    Arguments
+    ---------
+    folder : str or Path
+        Made if it is not there.
+
+    Raises
+    ------
+    ConnectionError
+        If it cannot be fetched or unpacked, or is another file.
+    """
+    folder = os.path.abspath(os.path.expanduser(folder))
+    if os.path.isdir(os.path.join(folder, "an4")):
+        return
+    with _staging(folder) as staging:
+        _download(
+            f"{AN4_URL}/an4_sphere.tar.gz",
+            AN4_CHECKSUM,
+            staging,
+            "an4",
+            "unpack an4_sphere.tar.gz there by hand "
+            "(www.speech.cs.cmu.edu/databases/an4)",
+        )
+
+
+@contextlib.contextmanager
+def _staging(data_folder):
+    """A folder for what is fetched, removed if all has come; reading from
+    the network ends when nothing comes."""
     staging = os.path.join(data_folder, ".download")
     timeout = socket.getdefaulttimeout()
     socket.setdefaulttimeout(DOWNLOAD_TIMEOUT)
     try:
         os.makedirs(staging, exist_ok=True)
-        for split in missing:
-            _download_split(split, staging, data_folder)
+        yield staging
     finally:
         socket.setdefaulttimeout(timeout)
     shutil.rmtree(staging)
 
 
-def _download_split(split, staging, data_folder):
-    """Fetches and unpacks one split in `staging`, then moves it in place."""
-    archive = os.path.join(staging, split + ".tar.gz")
-    unpacked = os.path.join(staging, "LibriSpeech")
-    shutil.rmtree(unpacked, ignore_errors=True)  # of a killed run
-    logger.info("Downloading %s to %s", split, data_folder)
+def _download(url, checksum, staging, wanted, advice):
+    """Fetches an archive, unpacks it in `staging`, and moves what is wanted
+    of it beside that."""
+    data_folder = os.path.dirname(staging)
+    archive = os.path.join(staging, url.rpartition("/")[2])
+    top, name = wanted.split(os.sep)[0], os.path.basename(wanted)
+    shutil.rmtree(os.path.join(staging, top), ignore_errors=True)
+    logger.info("Downloading %s to %s", name, data_folder)
     try:
         if not os.path.isfile(archive):
             part = archive + ".part"
-            url = MINI_URL if split in MINI_SPLITS else LIBRISPEECH_URL
-            url = f"{url}/{split}.tar.gz"
             download_file(url, part, replace_existing=True)
             os.replace(part, archive)
-        check_digest(archive, CHECKSUMS[split])
+        check_digest(archive, checksum)
         unpack(archive, staging)
         os.replace(
-            os.path.join(unpacked, split), os.path.join(data_folder, split)
+            os.path.join(staging, wanted), os.path.join(data_folder, name)
         )
         os.remove(archive)
     except (
@@ -134,8 +184,7 @@ def _download_split(split, staging, data_folder):
         if isinstance(error, ArchiveError):
             os.remove(archive)  # the next run fetches it again
         raise ConnectionError(
-            f"Could not download the split {split!r} to {data_folder!r}: "
+            f"Could not download {name!r} to {data_folder!r}: "
             f"{type(error).__name__}: {error}. Check the network and the free "
-            "space on the disk and start again, or unpack the split there by "
-            "hand (openslr.org/12; mini LibriSpeech: openslr.org/31)."
+            f"space on the disk and start again, or {advice}."
         ) from None

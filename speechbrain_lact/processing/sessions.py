@@ -17,6 +17,8 @@ from speechbrain.utils.checkpoints import (
 )
 from speechbrain_lact.nnet.state_file import configuration
 
+POOL = 16  # batches whose utterances are sorted together
+
 
 class SessionBatchSampler(Sampler):
     """Batches in which every row is one session played in order.
@@ -40,6 +42,11 @@ class SessionBatchSampler(Sampler):
         Which share of the sessions this process takes. All processes make
         the same number of batches; together they are those of one process
         with `batch_size * world_size`. Some may be empty at the end.
+    durations : list of float, optional
+        Of each utterance; for `sorted_epochs`.
+    sorted_epochs : int
+        In so many epochs, counted from 1, the rows of a batch are utterances
+        of like duration, in any order, not of sessions.
 
     Example
     -------
@@ -48,6 +55,12 @@ class SessionBatchSampler(Sampler):
     ... )
     >>> list(sampler)
     [[0, 2], [1, 3], [4]]
+    >>> sampler = SessionBatchSampler(
+    ...     ["a", "a", "b"], [0, 1, 0], 2, durations=[2, 3, 1], sorted_epochs=1
+    ... )
+    >>> sampler.set_epoch(1)
+    >>> list(sampler)
+    [[2, 0], [1]]
     """
 
     def __init__(
@@ -59,9 +72,13 @@ class SessionBatchSampler(Sampler):
         seed=0,
         rank=0,
         world_size=1,
+        durations=None,
+        sorted_epochs=0,
     ):
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1: {batch_size}")
+        if sorted_epochs and durations is None:
+            raise ValueError("sorted_epochs needs the durations")
         self.batch_size, self.shuffle, self.seed = batch_size, shuffle, seed
         self.rank, self.world_size, self.epoch = rank, world_size, 0
         order = sorted(
@@ -71,17 +88,25 @@ class SessionBatchSampler(Sampler):
         for i in order:
             grouped.setdefault(sessions[i], []).append(i)
         self.sessions = list(grouped.values())
+        self.durations, self.sorted_epochs = durations, sorted_epochs
+
+    @property
+    def rows(self):
+        """Utterances of a full batch, of all processes."""
+        return self.batch_size * self.world_size
 
     def set_epoch(self, epoch):
         """Chooses the order of sessions."""
         self.epoch = epoch
 
     def _plan(self):
+        if 1 <= self.epoch <= self.sorted_epochs:
+            return self._plan_sorted()
         order = list(range(len(self.sessions)))
         if self.shuffle:
             random.Random(f"{self.seed} {self.epoch}").shuffle(order)
         waiting = [list(self.sessions[i]) for i in reversed(order)]
-        lanes = [[] for _ in range(self.batch_size * self.world_size)]
+        lanes = [[] for _ in range(self.rows)]
         batches = []
         while waiting or any(lanes):
             for place, lane in enumerate(lanes):
@@ -91,6 +116,19 @@ class SessionBatchSampler(Sampler):
             mine = row[self.rank :: self.world_size]
             batches.append([i for i in mine if i is not None])
         return batches
+
+    def _plan_sorted(self):
+        """Batches of utterances of like duration."""
+        draw = random.Random(f"{self.seed} {self.epoch}")
+        order = [i for session in self.sessions for i in session]
+        draw.shuffle(order)
+        size, batches = self.rows, []
+        for first in range(0, len(order), POOL * size):
+            alike = order[first : first + POOL * size]
+            alike.sort(key=lambda i: self.durations[i])
+            batches += [alike[i : i + size] for i in range(0, len(alike), size)]
+        draw.shuffle(batches)
+        return [batch[self.rank :: self.world_size] for batch in batches]
 
     def __iter__(self):
         return iter(self._plan())

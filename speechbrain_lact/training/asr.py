@@ -26,6 +26,7 @@ from speechbrain_lact.lobes.models.transformer.encoder import LaCTEncoderState
 from speechbrain_lact.nnet.lact import LaCT, frozen_memory
 from speechbrain_lact.processing.sessions import SessionStates
 from speechbrain_lact.training.global_batches import GlobalBatches
+from speechbrain_lact.training.plateau import lower_blank, plateau_message
 from speechbrain_lact.training.results import plot_history
 from speechbrain_lact.utils.processes import on_main, total
 
@@ -49,6 +50,7 @@ class ASR(GlobalBatches, sb.Brain):
             )
         self.memory = "carried" if self.has_memory else "none"
         self.bad_files, self.history, self.searcher = set(), [], None
+        self.warned = False  # that nothing is learned
         if self.has_memory:
             self.states = SessionStates(encoder, LaCTEncoderState)
             self.checkpointer.add_recoverable("states", self.states)
@@ -171,7 +173,8 @@ class ASR(GlobalBatches, sb.Brain):
         """Loss; errors when not training."""
         log_probs, lengths, encoded, decoded = predictions
         tokens, token_lengths = batch.tokens
-        loss = self.hparams.ctc_cost(log_probs, tokens, lengths, token_lengths)
+        scores = self.ctc_scores(log_probs, stage)
+        loss = self.hparams.ctc_cost(scores, tokens, lengths, token_lengths)
         if self.has_decoder:
             weight = self.hparams.ctc_weight
             seq = self.hparams.seq_cost(decoded, *batch.tokens_eos)
@@ -183,6 +186,15 @@ class ASR(GlobalBatches, sb.Brain):
             self.cer_metric.append(batch.id, words, truth)
             self.speaker_of.update(zip(batch.id, batch.spk_id))
         return loss
+
+    def ctc_scores(self, log_probs, stage):
+        """What the CTC loss is computed on: at the start of the training
+        with less weight on the blank."""
+        penalty = getattr(self.hparams, "blank_penalty", 0.0)
+        if stage != sb.Stage.TRAIN or not penalty:
+            return log_probs
+        share = self.optimizer_step / max(self.hparams.blank_penalty_steps, 1)
+        return lower_blank(log_probs, self.hparams.blank_index, penalty, share)
 
     def on_nothing(self):
         """Takes part in the statistics that others make of their features."""
@@ -283,6 +295,7 @@ class ASR(GlobalBatches, sb.Brain):
             }
         )
         on_main(self.log, meta, stats)
+        self.warn_of_plateau(stats["CER"])
         self.checkpointer.save_and_keep_only(
             meta={"WER": stats["WER"], "epoch": epoch},
             min_keys=["WER"],
@@ -295,6 +308,18 @@ class ASR(GlobalBatches, sb.Brain):
         for log in loggers:
             log.log_stats(meta, self.train_stats, stats)
         self.save_history()
+
+    def warn_of_plateau(self, error_rate):
+        """Says once that half of the steps have taught nothing."""
+        if self.warned:
+            return
+        steps = self.hparams.number_of_steps
+        message = plateau_message(
+            self.optimizer_step, steps, error_rate, self.hparams.lr
+        )
+        if message:
+            self.warned = True
+            on_main(logger.warning, "%s", message)
 
     def check_updates(self, updates):
         """A memory that never updates is a static network."""

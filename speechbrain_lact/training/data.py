@@ -180,6 +180,9 @@ def session_loader(data, batch_size, hparams, brain=None):
     if brain is not None and brain.distributed_launch:
         share["rank"] = brain.rank
         share["world_size"] = torch.distributed.get_world_size()
+    if brain is not None:
+        share["durations"] = [float(place["duration"]) for place in places]
+        share["sorted_epochs"] = hparams.get("sorted_epochs", 0)
     sampler = SessionBatchSampler(
         [place["session"] for place in places],
         [int(place["position"]) for place in places],

@@ -107,12 +107,13 @@ def load_experiment(path, overrides, mini):
     settings = plain_settings(path, dict(given))
     if "source" in settings:
         given = {**source_settings(settings), **given}
-    mini = YAML().load(Path(mini).read_text())
+    mini, bare = YAML().load(Path(mini).read_text()), is_bare(settings)
+    ours = mini.pop("mini_speech")
+    if bare:
+        mini.update(ours)
     mini = {k: v for k, v in mini.items() if k in settings and k not in given}
     splits = {k: mini.pop(k) for k in list(mini) if k.endswith("_splits")}
-    bare = settings["data_folder"] is None and not settings["train_manifest"]
-    if bare:
-        given.update(splits)
+    given.update(splits)
     settings = plain_settings(path, dict(given))
     if settings["size"] not in ("auto", "full", "mini"):
         raise ValueError(f"size: auto, full or mini, not {settings['size']!r}")
@@ -132,6 +133,11 @@ def load_experiment(path, overrides, mini):
         check_domains(hparams, csvs)
     check_experiment(hparams)
     return hparams, csvs
+
+
+def is_bare(settings):
+    """Whether no data are named: then it is MiniSpeech."""
+    return settings["data_folder"] is None and not settings["train_manifest"]
 
 
 def is_small(size, csv):

@@ -37,7 +37,8 @@ MAY_CHANGE = {
         "epoch_counter"
     ).split(),
     "batches: training may go on with others, and the card has each command": (
-        "batch_size join_utterances grad_accumulation_factor bptt_utterances"
+        "batch_size join_utterances grad_accumulation_factor bptt_utterances "
+        "sorted_epochs"
     ).split(),
     "tests: done with the trained model": (
         "test_splits test_manifest test_memory test_batch_size test_decoding "

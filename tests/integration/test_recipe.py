@@ -38,6 +38,7 @@ SIZES = {
     "batch_size": 2,
     "test_batch_size": 2,
     "warmup_steps": 0,
+    "sorted_epochs": 0,
     "train_splits": "[train-clean-100]",
     "dev_splits": "[dev-clean]",
     "test_splits": "[test-clean]",
@@ -217,6 +218,16 @@ def test_killed_run_resumes_as_if_unbroken(corpus, tmp_path):
     before, after = results(whole), results(broken)
     for key, row in before.items():
         assert after[key]["speakers"] == row["speakers"]
+
+
+def test_a_run_on_the_plateau_says_so(corpus, tmp_path):
+    """In one line, once, with what to do; one that is not yet at half of its
+    steps says nothing."""
+    flags = "--number_of_steps=4", "--batch_size=8", "--lr=0.000001"
+    said = run("hparams/conformer_ctc.yaml", corpus, tmp_path, *flags)
+    lines = [line for line in said.splitlines() if "CTC plateau" in line]
+    assert len(lines) == 1
+    assert "at step 3 of 4" in lines[0] and "lr: 5e-07" in lines[0]
 
 
 def test_gradients_go_through_the_memory(corpus, tmp_path):

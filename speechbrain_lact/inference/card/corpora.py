@@ -85,7 +85,23 @@ LIBRISPEECH = Corpus(
 )
 
 
-CORPORA = {corpus.name: corpus for corpus in (MINI_SPEECH, FSDD, LIBRISPEECH)}
+AN4 = Corpus(
+    name="AN4",
+    licence="BSD-style, free for any use",
+    about="CMU AN4 (census), http://www.speech.cs.cmu.edu/databases/an4, "
+    "Copyright (c) 1991-2005 Carnegie Mellon University, free for use for "
+    "any purpose under the conditions of its LICENSE. Changed: NIST SPHERE "
+    "to FLAC; every eighth training voice set aside for validation.",
+    voices="people saying names, numbers, spelled words and commands into a "
+    "close microphone, 1991",
+    language="en",
+    hub="espnet/an4",
+)
+
+
+CORPORA = {
+    corpus.name: corpus for corpus in (MINI_SPEECH, FSDD, LIBRISPEECH, AN4)
+}
 
 
 # What a README or the head of SPEAKERS.TXT says of the audio.
