@@ -26,7 +26,7 @@ from speechbrain_lact.lobes.models.transformer.encoder import LaCTEncoderState
 from speechbrain_lact.nnet.lact import LaCT, frozen_memory
 from speechbrain_lact.processing.sessions import SessionStates
 from speechbrain_lact.training.global_batches import GlobalBatches
-from speechbrain_lact.training.plateau import lower_blank, plateau_message
+from speechbrain_lact.training.plateau import plateau_message
 from speechbrain_lact.training.results import plot_history
 from speechbrain_lact.utils.processes import on_main, total
 
@@ -173,8 +173,7 @@ class ASR(GlobalBatches, sb.Brain):
         """Loss; errors when not training."""
         log_probs, lengths, encoded, decoded = predictions
         tokens, token_lengths = batch.tokens
-        scores = self.ctc_scores(log_probs, stage)
-        loss = self.hparams.ctc_cost(scores, tokens, lengths, token_lengths)
+        loss = self.hparams.ctc_cost(log_probs, tokens, lengths, token_lengths)
         if self.has_decoder:
             weight = self.hparams.ctc_weight
             seq = self.hparams.seq_cost(decoded, *batch.tokens_eos)
@@ -186,15 +185,6 @@ class ASR(GlobalBatches, sb.Brain):
             self.cer_metric.append(batch.id, words, truth)
             self.speaker_of.update(zip(batch.id, batch.spk_id))
         return loss
-
-    def ctc_scores(self, log_probs, stage):
-        """What the CTC loss is computed on: at the start of the training
-        with less weight on the blank."""
-        penalty = getattr(self.hparams, "blank_penalty", 0.0)
-        if stage != sb.Stage.TRAIN or not penalty:
-            return log_probs
-        share = self.optimizer_step / max(self.hparams.blank_penalty_steps, 1)
-        return lower_blank(log_probs, self.hparams.blank_index, penalty, share)
 
     def on_nothing(self):
         """Takes part in the statistics that others make of their features."""

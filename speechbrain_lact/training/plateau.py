@@ -1,54 +1,12 @@
-"""The plateau of CTC: how to leave it, and what to say of a run that has not.
-
-At the start a CTC model learns how often each token occurs, and that most
-frames are blank. With the blank in nearly every frame, the gradients of all
-other tokens are small, and a small model on little data may stay there. A
-penalty on the blank while the loss is computed spreads the tokens over the
-frames, as the states of a hidden Markov model after a flat start: each frame
-then has a token to learn (label priors: Huang et al., arXiv:2406.02560).
-Whether it helps beside a lower learning rate is open (docs/an4.md).
+"""What to say of a CTC model that does not leave its plateau: at the start it
+learns how often each token occurs, and that most frames are blank; a small
+model on little data may stay there (docs/an4.md).
 
 Authors
 * speechbrain_lact contributors 2026
 """
 
-import torch
-
 HARDLY_ANY = 90.0  # CER from which nothing has been learned of the sounds
-
-
-def lower_blank(log_probs, blank_index, penalty, share):
-    """Log-probabilities for the CTC loss with less weight on the blank.
-
-    They are not normalised again: the model cannot learn to undo the penalty.
-
-    Arguments
-    ---------
-    log_probs : torch.Tensor
-        [B, T, V]
-    blank_index : int
-        Which token the blank is.
-    penalty : float
-        What is taken from the log-probability of the blank at the start.
-    share : float
-        How far the penalty has gone: from 0 (all of it) to 1 (none).
-
-    Returns
-    -------
-    torch.Tensor
-        [B, T, V]
-
-    Example
-    -------
-    >>> lower_blank(torch.zeros(1, 1, 3), 0, 4.0, 0.25)
-    tensor([[[-3.,  0.,  0.]]])
-    """
-    left = penalty * max(0.0, 1.0 - share)
-    if left == 0.0:
-        return log_probs
-    lowered = torch.zeros_like(log_probs[0, 0])
-    lowered[blank_index] = left
-    return log_probs - lowered
 
 
 def plateau_message(step, steps, error_rate, lr):
