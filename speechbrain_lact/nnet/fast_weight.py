@@ -35,6 +35,7 @@ from speechbrain_lact.nnet.fast_network import (
     row_norms,
 )
 from speechbrain_lact.nnet.fast_optim import (
+    LEARN,
     OPTIMIZERS,
     UpdateRule,
     update,
@@ -190,6 +191,7 @@ def fast_weight_scan(
     max_step_norm=None,
     nhead=1,
     checkpoint=False,
+    learn=LEARN[0],
 ):
     """Learns a sequence chunk by chunk and reads the memory for each frame.
 
@@ -251,6 +253,8 @@ def fast_weight_scan(
         update of one of them is left out for all.
     checkpoint : bool
         Whether to recompute each chunk in the backward pass.
+    learn : list of str
+        Matrices that learn: `w0, w1, w2`, or `w1` alone, at less cost.
 
     Returns
     -------
@@ -281,6 +285,7 @@ def fast_weight_scan(
         least_chunk,
         base_lr,
         max_step_norm,
+        learn,
     )
     _check_inputs(
         (w0, w1, w2), (q, k, v), (lr0, lr1, lr2, momentum), mask, ends, state
@@ -309,6 +314,7 @@ def fast_weight_scan(
         nhead=nhead,
         checkpoint=checkpoint,
         chunk_size=chunk_size,
+        learn=tuple(learn),
     )
     out, state = scan_chunks(
         torch.stack([w0, w2, w1.mT], 1).to(core),
@@ -829,8 +835,11 @@ def check_options(
     least_chunk=1,
     base_lr=1e-2,
     max_step_norm=None,
+    learn=LEARN[0],
 ):
     """Refuses what no scan can do."""
+    if not isinstance(learn, (list, tuple)) or tuple(learn) not in LEARN:
+        raise ValueError(f"learn: [w0, w1, w2] or [w1], not {learn!r}")
     _check("order", order, ORDERS)
     _check("optimizer", optimizer, OPTIMIZERS)
     _check("weight_norm", weight_norm, WEIGHT_NORMS)

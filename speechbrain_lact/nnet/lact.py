@@ -17,7 +17,7 @@ from torch import nn
 
 from speechbrain_lact.nnet.checks import check_number, check_tensor
 from speechbrain_lact.nnet.counts import remember
-from speechbrain_lact.nnet.fast_optim import UpdateRule
+from speechbrain_lact.nnet.fast_optim import LEARN, UpdateRule
 from speechbrain_lact.nnet.fast_weight import (
     FastWeightState,
     check_options,
@@ -202,7 +202,7 @@ class LaCT(Mixer):
         `sgd`, `adam` or `muon`.
     momentum : bool, optional
         Whether updates have momentum (default: unless `adam`).
-    weight_norm, inner_loss, max_step_norm, checkpoint
+    weight_norm, inner_loss, max_step_norm, checkpoint, learn
         As in `fast_weight_scan`.
     base_lr : float
         Learning rate of a frame at the start of training; with 0 nothing is
@@ -271,6 +271,7 @@ class LaCT(Mixer):
         rotary=True,
         scale=None,
         least_chunk=None,
+        learn=LEARN[0],
     ):
         super().__init__(d_model, nhead, dropout, causal)
         check_number(d_model, "d_model", least=1, integer=True)
@@ -297,6 +298,7 @@ class LaCT(Mixer):
             1 if least_chunk is None else least_chunk,
             base_lr,
             max_step_norm,
+            learn,
         )
         check_number(step_scale, "step_scale", positive=True)
         check_number(expansion, "expansion", positive=True)
@@ -319,6 +321,7 @@ class LaCT(Mixer):
             nhead=fast_heads,
             checkpoint=checkpoint,
             chunk_size=chunk_size,
+            learn=tuple(learn),
         )
         self.in_proj_weight = nn.Parameter(torch.empty(3 * d_model, d_model))
         self.in_proj_bias = None
@@ -415,7 +418,10 @@ class LaCT(Mixer):
         """
         rule, sides = self.rule, self.window
         sides = sides.left, sides.right, sides.block
+        # Named where it is not the default: older states have it not.
+        part = {} if rule.learn == LEARN[0] else {"learn": list(rule.learn)}
         return {
+            **part,
             "chunk_size": self.chunk_size,
             "order": self.order,
             "optimizer": rule.optimizer,
