@@ -34,7 +34,7 @@ SHARED_MEMORY = 163840
 logger = logging.getLogger(__name__)
 
 
-def choose(backend, x):
+def choose(backend, x, learn=fast_optim.LEARN[0]):
     """The implementation for a tensor.
 
     Arguments
@@ -43,6 +43,8 @@ def choose(backend, x):
         One of `BACKENDS`.
     x : torch.Tensor
         Frames, in the type of the fast weights.
+    learn : tuple of str
+        Matrices that learn.
 
     Returns
     -------
@@ -59,6 +61,8 @@ def choose(backend, x):
         return None  # What is traced is the reference.
     name = AUTO if backend == "auto" else backend
     reason = REASONS[name](x)
+    if name == "triton" and learn != fast_optim.LEARN[0]:
+        reason = "its kernels update all matrices, not W1 alone"
     if reason is not None:
         say_once(f"backend {backend}: torch, not {name}: {reason}")
         name = "torch"

@@ -144,6 +144,17 @@ def gradient_parts(weights, k, v, rates, inner_loss, dtype):
     return _Gradient.apply(*weights, k, v, *rates, dtype)
 
 
+def last_gradient(weights, k, v, rates, inner_loss, dtype):
+    """The part of `gradient_parts` that is for W1, with its learning rates
+    [N, L, 1]; transposed [N, h, d]."""
+    into, out = weights
+    gate, hidden = product(k, into, dtype).chunk(2, -1)
+    hidden, residual = F.silu(gate) * hidden, INNER_LOSSES[inner_loss]
+    if residual is not None:
+        v = residual(product(hidden, out, dtype), v)
+    return product((hidden * rates).mT, v, dtype)
+
+
 class _Gradient(torch.autograd.Function):
     """`fast_weight_gradient` of the dot product, with its own backward pass:
     a training step spends much of its time here, and autograd would take

@@ -17,9 +17,17 @@ import torch
 from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint as recompute
 
-from speechbrain_lact.nnet.fast_network import gradient_parts, parts, scale_rows
+from speechbrain_lact.nnet.fast_network import (
+    NORM_EPS,
+    gradient_parts,
+    last_gradient,
+    parts,
+    scale_rows,
+)
 
 OPTIMIZERS = ("sgd", "adam", "muon")
+# Which matrices learn: all, or the last one alone, at less cost.
+LEARN = (("w0", "w1", "w2"), ("w1",))
 
 # Coefficients (a, b, c) of five steps X <- aX + (bA + cAA)X, A = XX'.
 NEWTON_SCHULZ = (
@@ -171,6 +179,7 @@ class UpdateRule:
     backend: str = "auto"
     # What takes the place of `update` and of reading: see `backend.choose`.
     kernels: object = None
+    learn: tuple = LEARN[0]
 
 
 def update(
@@ -298,9 +307,12 @@ def propose(
     targets = row_targets, column_targets
     *rates, decay = gates.split(1, -1)
     used = used_weights(rule, weights, targets, steps)
-    gradient = gradient_parts(
-        parts(used), k, v, rates, rule.inner_loss, rule.dtype
-    )
+    how, fixed = (rule.inner_loss, rule.dtype), None
+    if len(rule.learn) == 1:
+        gradient = last_gradient(parts(used), k, v, rates[1], *how)
+        fixed, weights, moment, square = _last(weights, moment, square)
+    else:
+        gradient = gradient_parts(parts(used), k, v, rates, *how)
     if rule.optimizer == "adam":
         step, moment, square = adam(
             gradient, moment, square, steps + 1, rule.base_lr
@@ -313,23 +325,47 @@ def propose(
         step = moment = torch.addcmul(gradient, decay, moment)
         if rule.optimizer == "muon":
             rows, width = moment.shape[0], moment.shape[2]
-            matrices = moment.view(3 * rows, -1, width)
+            matrices = moment.view(len(rule.learn) * rows, -1, width)
             step = polar(matrices, rule.dtype).reshape(rows, -1, width)
     if rule.optimizer != "sgd" and counts is not None:
         # Not counts / size: integers divide in the default type.
         step = step * (counts.to(gradient.dtype) / rule.chunk_size)
     if rule.max_step_norm is not None:
         step = step if scale is None else step * scale
-        matrices = step.view(3 * len(step), -1, step.shape[2])
+        matrices = step.view(len(rule.learn) * len(step), -1, step.shape[2])
         step = clip_norm(matrices, rule.max_step_norm).view(step.shape)
         scale = None
     if scale is None:
         weights = weights + step
     else:
         weights = torch.addcmul(weights, step, scale)
+    if fixed is not None:
+        return _with_last(rule, fixed, weights, moment, square, column_targets)
     if rule.weight_norm == "post":
         weights = scale_rows(weights, targets)
     return weights, moment, square
+
+
+def _last(weights, moment, square):
+    """W0 and W2, which stay; W1' and its moments [N, h, d]."""
+    hidden = weights.shape[1] // 3
+    fixed, last = weights.split([2 * hidden, hidden], 1)
+    moment, square = (
+        x if x is None else x[:, 2 * hidden :] for x in (moment, square)
+    )
+    return fixed, last, moment, square
+
+
+def _with_last(rule, fixed, last, moment, square, targets):
+    """All matrices again, and moments, of `_last` after an update."""
+    if rule.weight_norm == "post":
+        norm = torch.linalg.vector_norm(last, dim=1, keepdim=True)
+        last = last * (targets / (norm + NORM_EPS))
+    moment, square = (
+        x if x is None else torch.cat([torch.zeros_like(fixed), x], 1)
+        for x in (moment, square)
+    )
+    return torch.cat([fixed, last], 1), moment, square
 
 
 def used_weights(rule, weights, targets, steps):

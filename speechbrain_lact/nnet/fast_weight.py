@@ -36,6 +36,7 @@ from speechbrain_lact.nnet.fast_network import (
     row_norms,
 )
 from speechbrain_lact.nnet.fast_optim import (
+    LEARN,
     OPTIMIZERS,
     UpdateRule,
     update,
@@ -192,6 +193,7 @@ def fast_weight_scan(
     nhead=1,
     checkpoint=False,
     backend="auto",
+    learn=LEARN[0],
 ):
     """Learns a sequence chunk by chunk and reads the memory for each frame.
 
@@ -255,6 +257,8 @@ def fast_weight_scan(
         Whether to recompute each chunk in the backward pass.
     backend : str
         One of `speechbrain_lact.nnet.backend.BACKENDS`.
+    learn : list of str
+        Matrices that learn: `w0, w1, w2`, or `w1` alone, at less cost.
 
     Returns
     -------
@@ -286,6 +290,7 @@ def fast_weight_scan(
         base_lr,
         max_step_norm,
         backend,
+        learn,
     )
     _check_inputs(
         (w0, w1, w2), (q, k, v), (lr0, lr1, lr2, momentum), mask, ends, state
@@ -315,6 +320,7 @@ def fast_weight_scan(
         checkpoint=checkpoint,
         chunk_size=chunk_size,
         backend=backend,
+        learn=tuple(learn),
     )
     out, state = scan_chunks(
         torch.stack([w0, w2, w1.mT], 1).to(core),
@@ -393,7 +399,7 @@ def scan_chunks(
     rule = dataclasses.replace(
         rule,
         dtype=product_type(queries, queries.dtype),
-        kernels=choose(rule.backend, queries),
+        kernels=choose(rule.backend, queries, rule.learn),
     )
     rows = len(queries)
     pending, fresh, learning = (0,) * rows, (True,) * rows, (True,) * rows
@@ -841,8 +847,11 @@ def check_options(
     base_lr=1e-2,
     max_step_norm=None,
     backend="auto",
+    learn=LEARN[0],
 ):
     """Refuses what no scan can do."""
+    if not isinstance(learn, (list, tuple)) or tuple(learn) not in LEARN:
+        raise ValueError(f"learn: [w0, w1, w2] or [w1], not {learn!r}")
     _check("backend", backend, BACKENDS)
     _check("order", order, ORDERS)
     _check("optimizer", optimizer, OPTIMIZERS)

@@ -18,7 +18,7 @@ from torch import nn
 from speechbrain_lact.nnet.backend import choose
 from speechbrain_lact.nnet.checks import check_number, check_tensor
 from speechbrain_lact.nnet.counts import remember
-from speechbrain_lact.nnet.fast_optim import UpdateRule
+from speechbrain_lact.nnet.fast_optim import LEARN, UpdateRule
 from speechbrain_lact.nnet.fast_weight import (
     FastWeightState,
     check_options,
@@ -203,7 +203,7 @@ class LaCT(Mixer):
         `sgd`, `adam` or `muon`.
     momentum : bool, optional
         Whether updates have momentum (default: unless `adam`).
-    weight_norm, inner_loss, max_step_norm, checkpoint, backend
+    weight_norm, inner_loss, max_step_norm, checkpoint, backend, learn
         As in `fast_weight_scan`.
     base_lr : float
         Learning rate of a frame at the start of training; with 0 nothing is
@@ -273,6 +273,7 @@ class LaCT(Mixer):
         scale=None,
         least_chunk=None,
         backend="auto",
+        learn=LEARN[0],
     ):
         super().__init__(d_model, nhead, dropout, causal)
         check_number(d_model, "d_model", least=1, integer=True)
@@ -300,6 +301,7 @@ class LaCT(Mixer):
             base_lr,
             max_step_norm,
             backend,
+            learn,
         )
         check_number(step_scale, "step_scale", positive=True)
         check_number(expansion, "expansion", positive=True)
@@ -323,6 +325,7 @@ class LaCT(Mixer):
             checkpoint=checkpoint,
             chunk_size=chunk_size,
             backend=backend,
+            learn=tuple(learn),
         )
         self.in_proj_weight = nn.Parameter(torch.empty(3 * d_model, d_model))
         self.in_proj_bias = None
@@ -419,7 +422,10 @@ class LaCT(Mixer):
         """
         rule, sides = self.rule, self.window
         sides = sides.left, sides.right, sides.block
+        # Named where it is not the default: older states have it not.
+        part = {} if rule.learn == LEARN[0] else {"learn": list(rule.learn)}
         return {
+            **part,
             "chunk_size": self.chunk_size,
             "order": self.order,
             "optimizer": rule.optimizer,

@@ -709,3 +709,48 @@ def test_initial_weights_have_a_gradient_in_every_step():
     layer(x, x, x, state=state)[0].sum().backward()
     for weights in (layer.w0, layer.w1, layer.w2):
         assert weights.grad is not None and not weights.grad.any()
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam", "muon"])
+@pytest.mark.parametrize("inner_loss", sorted(INNER_LOSSES))
+def test_last_matrix_alone_learns(optimizer, inner_loss, device):
+    """As with rates of zero for the others, gradients too."""
+    inputs = example(device=device)
+    options = {
+        "optimizer": optimizer,
+        "momentum": optimizer != "adam",
+        "inner_loss": inner_loss,
+        "weight_norm": "none",
+        "max_step_norm": 0.5,
+    }
+    zero = torch.zeros_like(inputs["lr0"])
+    expected, after = scan({**inputs, "lr0": zero, "lr2": zero}, **options)
+    out, state = scan(inputs, learn=["w1"], **options)
+    torch.testing.assert_close(out, expected, atol=1e-11, rtol=0)
+    torch.testing.assert_close(state.weights, after.weights)
+    assert torch.equal(state.w0, inputs["w0"])
+    assert not torch.equal(state.w1, inputs["w1"])
+    names = "w1", "q", "k", "v", "lr1"
+    found, wanted = (
+        torch.autograd.grad(
+            y.square().sum(), [inputs[n] for n in names], retain_graph=True
+        )
+        for y in (out, expected)
+    )
+    for got, want in zip(found, wanted):
+        torch.testing.assert_close(got, want, atol=1e-9, rtol=1e-9)
+
+
+def test_what_does_not_learn_keeps_its_norms(device):
+    """Scaling rows is for what has learned; the last has its old norms."""
+    inputs = example(device=device)
+    _, state = scan(inputs, learn=["w1"], weight_norm="post")
+    assert torch.equal(state.w2, inputs["w2"])
+    norms = [w.norm(dim=-1) for w in (state.w1, inputs["w1"])]
+    torch.testing.assert_close(*norms, atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize("learn", [["w0"], [], "w1", None, ["w1", "w0"]])
+def test_what_learns_is_all_or_the_last(learn):
+    with pytest.raises(ValueError, match=r"learn: \[w0, w1, w2\] or \[w1\]"):
+        LaCT(8, 2, learn=learn)

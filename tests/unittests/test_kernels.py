@@ -107,6 +107,12 @@ def test_reasons(log, monkeypatch):
     assert backend.choose("triton", torch.zeros(1)) is backend.TRITON
 
 
+def test_w1_alone_is_for_the_reference(log, monkeypatch):
+    monkeypatch.setenv("TRITON_INTERPRET", "1")
+    assert backend.choose("triton", torch.zeros(1), ("w1",)) is None
+    assert "not triton: its kernels update all matrices" in log.text
+
+
 def test_no_compiler(log, monkeypatch):
     monkeypatch.setattr(shutil, "which", lambda _: None)
     assert backend.choose("compile", torch.zeros(1)) is None

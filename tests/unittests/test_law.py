@@ -85,6 +85,7 @@ OPTIONS = {
     "rotary": False,
     "bias": True,
     "checkpoint": True,
+    "learn": ("w1",),
 }
 
 # What a frame sees: update order, window, and whether pieces are possible.
@@ -759,7 +760,7 @@ def takes(kind):
     if kind.split()[0] in OTHERS or kind == "full_audio_lm":
         return []
     if kind == "scan":
-        return ["checkpoint"]
+        return ["checkpoint", "learn"]
     if kind in ("whole", "wave"):
         return [name for name in OPTIONS if f"lact_{name}" in LACT_OPTIONS]
     return list(OPTIONS)

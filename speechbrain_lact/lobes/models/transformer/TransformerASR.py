@@ -78,6 +78,7 @@ LACT_OPTIONS = {
     "lact_fast": "fast",
     "lact_least_chunk": "least_chunk",
     "lact_backend": "backend",
+    "lact_learn": "learn",
 }
 # SpeechBrain's own attention types.
 THEIR_TYPES = ("regularMHA", "RelPosMHAXL", "RoPEMHA", "hypermixing")
@@ -115,7 +116,7 @@ class TransformerASR(parent.TransformerASR):
     lact_chunk_size, lact_window, lact_block_window, lact_expansion, \
     lact_optimizer, lact_momentum, lact_weight_norm, lact_inner_loss, \
     lact_base_lr, lact_step_scale, lact_max_step_norm, lact_silu_values, \
-    lact_checkpoint, lact_backend : optional
+    lact_checkpoint, lact_backend, lact_learn : optional
         Arguments of `speechbrain_lact.nnet.lact.LaCT`, with its defaults.
         `lact_inner_loss` is one of
         `speechbrain_lact.nnet.fast_network.INNER_LOSSES`.
