@@ -191,6 +191,7 @@ def test_every_lact_keyword_is_an_argument():
         "lact_heads": 4,
         "lact_fast": [0],
         "lact_backend": "torch",
+        "lact_learn": ["w1"],
     }
     assert set(LACT_OPTIONS) == {*given, "lact_block_window"}
     assert len(set(LACT_OPTIONS.values())) == len(LACT_OPTIONS)
@@ -212,6 +213,7 @@ def test_every_lact_keyword_is_an_argument():
         "nhead": 4,
         "checkpoint": True,
         "backend": "torch",
+        "learn": ["w1"],
     }
     known = {
         **first.configuration(),
