@@ -460,8 +460,11 @@ def test_handlers_of_others_stay():
 
 
 @pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_is_not_lost_in_a_callback(kind, capfd):
+def test_a_signal_is_not_lost_in_a_callback(kind, capfd, request):
     """What C calls cannot raise."""
+    # A shell lets what it starts in the background ignore SIGINT.
+    before = signal.signal(kind, signal.SIG_DFL)
+    request.addfinalizer(lambda: signal.signal(kind, before))
 
     @ctypes.CFUNCTYPE(None)
     def callback():
